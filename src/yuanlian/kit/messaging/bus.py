@@ -1,0 +1,51 @@
+"""The message bus as services see it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from yuanlian.kit.messaging.message import Message
+
+Handler = Callable[[Sequence[Message]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A durable queue and who empties it.
+
+    ``types`` are the message types routed to ``queue``. ``handler`` gets up to ``batch`` messages,
+    of any tenants, oldest first. When it raises for several messages, each is tried alone, so one
+    poison message never holds the others back. A non-retryable ``AppError`` or a malformed message
+    goes to the dead letters at once; anything else is retried after 1, 5, 30, 300 seconds, at most
+    ``message.retry`` times, then it goes to the dead letters.
+    """
+
+    queue: str
+    types: tuple[str, ...]
+    handler: Handler
+    batch: int = 128
+
+
+class Bus(Protocol):
+    """At-least-once delivery to every queue whose subscription names the message's type.
+
+    Order holds within a queue while nothing fails. Handlers of one queue run one batch at a time
+    in this process; other processes may consume the same queue. A message is gone from its queue
+    only after its handler returned.
+    """
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Declares the queue and its handler; call before ``start``."""
+        ...
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Returns when every message is durable in every bound queue; raises if any is not."""
+        ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Stops consuming; the batch at hand is finished first."""
+        ...

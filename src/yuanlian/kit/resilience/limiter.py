@@ -1,0 +1,23 @@
+"""Rate limiting as the gateway and the login see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``remaining`` requests may follow at once; ``reset`` and ``retry_after`` are seconds, rounded up."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset: int
+    retry_after: int
+
+
+class RateLimiter(Protocol):
+    """GCRA (ITU-T I.371): a full burst of ``limit``, refilled evenly over ``window_ms``."""
+
+    async def hit(self, key: str, limit: int, window_ms: int) -> Decision: ...

@@ -1,0 +1,90 @@
+"""Whose rows may be touched right now.
+
+A scope is set at the edge (a request's verified tenant, a message's tenant) and read by the
+database guard. There is no default: outside a scope, tenant-owned tables cannot be queried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from yuanlian.kit.errors import TenantRequiredError
+
+ScopeKind = Literal["tenant", "group", "across"]
+_log = structlog.get_logger("tenancy")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """``tenant``: one tenant. ``group``: several tenants sharing one transaction (group commit),
+    limited to those named. ``across``: every tenant, for named and audited platform work."""
+
+    kind: ScopeKind
+    tenants: frozenset[str]
+    reason: str = ""
+
+    def admits(self, tenant_id: str) -> bool:
+        return self.kind == "across" or tenant_id in self.tenants
+
+
+_scope: ContextVar[Scope | None] = ContextVar("yuanlian_tenant_scope", default=None)
+
+
+def current_scope() -> Scope:
+    scope = _scope.get()
+    if scope is None:
+        raise TenantRequiredError
+    return scope
+
+
+def current_tenant() -> str:
+    """The one tenant of this work.
+
+    Raises:
+        TenantRequiredError: there is none, or the work spans several.
+    """
+    scope = current_scope()
+    if scope.kind != "tenant":
+        raise TenantRequiredError
+    return next(iter(scope.tenants))
+
+
+@contextmanager
+def tenant_scope(tenant_id: str) -> Iterator[None]:
+    if not tenant_id:
+        raise TenantRequiredError
+    with _entered(Scope("tenant", frozenset((tenant_id,)))):
+        yield
+
+
+@contextmanager
+def tenant_group(tenants: Iterable[str]) -> Iterator[None]:
+    """Work of several tenants in one transaction; statements see the rows of these tenants only."""
+    named = frozenset(tenants)
+    if not named:
+        raise TenantRequiredError
+    with _entered(Scope("group", named)):
+        yield
+
+
+@contextmanager
+def across_tenants(reason: str) -> Iterator[None]:
+    """Platform work on every tenant's rows. Grep for it; each use is logged with its reason."""
+    _log.info("across tenants", reason=reason)
+    with _entered(Scope("across", frozenset(), reason)):
+        yield
+
+
+@contextmanager
+def _entered(scope: Scope) -> Iterator[None]:
+    token = _scope.set(scope)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
