@@ -54,7 +54,7 @@ class Body(msgspec.Struct, Generic[T], forbid_unknown_fields=True):
 
 class Meta(msgspec.Struct):
     timestamp: int
-    requestId: str  # noqa: N815 - wire name
+    requestId: str
     duration: int
 
 
@@ -72,7 +72,7 @@ class Page(msgspec.Struct, Generic[T]):
     """A list: ``nextCursor`` is null on the last page; ``total`` is null where counting is not cheap."""
 
     items: list[T]
-    nextCursor: str | None = None  # noqa: N815 - wire name
+    nextCursor: str | None = None
     total: int | None = None
 
 

@@ -172,20 +172,33 @@ def _explained(request: Request[Any, Any, Any]) -> AppError | None:
     return explain(body, field.annotation)
 
 
-def _client_error(_request: Request[Any, Any, Any], error: ClientException) -> Response[Any]:
+def _client_error(request: Request[Any, Any, Any], error: ClientException) -> Response[Any]:
     if error.status_code == 413:
         return _render(PayloadTooLargeError())
-    return _http_error(_request, error)
+    # Litestar reports a body that is no JSON at all as a plain client error.
+    return _render(_explained(request) or ValidationError(details=[FieldError("", MALFORMED)]))
 
 
-def _http_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
     if isinstance(error, NotFoundException):
         return _render(NotFoundError(Text("接口不存在", "No such endpoint")))
     if isinstance(error, MethodNotAllowedException):
-        return _render(MethodNotAllowedError())
+        return _render(MethodNotAllowedError(headers=[("allow", ", ".join(_allowed(request)))]))
     if error.status_code < 500:
         return _render(ValidationError())
-    return _unexpected(_request, error)
+    return _unexpected(request, error)
+
+
+def _allowed(request: Request[Any, Any, Any]) -> list[str]:
+    """The methods of the path's route (RFC 9110 §15.5.6 wants them in ``Allow``)."""
+    asked = request.url.path.strip("/").split("/")
+    for route in request.app.routes:
+        known = route.path.strip("/").split("/")
+        if len(known) == len(asked) and all(
+            k == a or k.startswith("{") for k, a in zip(known, asked, strict=True)
+        ):
+            return sorted(getattr(route, "methods", ()))
+    return []
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

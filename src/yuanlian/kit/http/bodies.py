@@ -41,7 +41,11 @@ def explain(body: bytes, type_: Any) -> AppError:
         raw = msgspec.json.decode(body)
     except msgspec.DecodeError:
         return ValidationError(details=[FieldError("", MALFORMED)])
-    problems = list(_problems(raw, type_, ""))
+    problems = [
+        # A client names its own fields; ``data`` is only where the envelope keeps them.
+        problem._replace(field=problem.field.removeprefix("data."))
+        for problem in _problems(raw, type_, "")
+    ]
     return ValidationError(details=problems[:100])
 
 

@@ -21,12 +21,12 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=False):
     id: str
     type: str
     timestamp: int
-    tenantId: str  # noqa: N815 - wire name
+    tenantId: str
     data: Any
     retry: int = DEFAULT_RETRIES
     delay: int = 0
-    requestId: str | None = None  # noqa: N815 - wire name
-    userId: str | None = None  # noqa: N815 - wire name
+    requestId: str | None = None
+    userId: str | None = None
 
     @classmethod
     def new(

@@ -1,0 +1,34 @@
+"""What the tenant service answers to other parts of the platform, over ``ServiceClient``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SERVICE = "tenant-service"
+
+CHANNELS_PATH = "/api/tenant/channels"
+"""``GET``: the realtime channels the caller follows without asking → ``Channels``."""
+CHANNEL_CHECK_PATH = "/api/tenant/channels/check"
+"""``GET ?channel=``: 200 when the caller may follow it, else 403 or 404."""
+RECIPIENTS_PATH = "/api/tenant/recipients"
+"""``GET ?audience=``: who an announcement reaches → ``Audience``; ``tenant``, ``staff`` or ``class:ID``."""
+DAYS_PATH = "/api/tenant/attendance/days"
+"""``GET ?from=&to=&limit=&cursor=`` → page of ``contracts.attendance.StudentDay``."""
+
+
+class Channels(msgspec.Struct, frozen=True):
+    channels: tuple[str, ...]
+
+
+class AudienceMember(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    kind: Literal["guardian", "staff"]
+    userId: str | None = None
+    email: str | None = None
+    phone: str | None = None
+
+
+class Audience(msgspec.Struct, frozen=True):
+    members: tuple[AudienceMember, ...]
