@@ -32,7 +32,8 @@ class Base(DeclarativeBase):
 class TenantOwned:
     """Mixin of every table whose rows belong to one tenant; leads the primary key."""
 
-    __table_args__: ClassVar[Any] = {"info": {TENANT_OWNED: True}}
+    # Not a ClassVar: SQLAlchemy's own base declares it as an instance attribute.
+    __table_args__: Any = {"info": {TENANT_OWNED: True}}  # noqa: RUF012
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True, sort_order=-1)
 
