@@ -1,0 +1,63 @@
+# 园联 Yuanlian. Needs Python >= 3.11, make and network access to a package registry; nothing else.
+#   make PYTHON=python3.12 …   picks another interpreter
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint fmt lock bench-checkin bench-realtime bench-bus clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: $(STAMP) ## the whole platform with demo data, on http://127.0.0.1:8080
+	@exec $(BIN)/yuanlian up --demo
+
+test: $(STAMP) ## every test that can run here; says how many were skipped and why
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff, mypy (strict), import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP) ## formats the code and sorts its imports
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
+
+lock: $(STAMP) ## writes both locks anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade --quiet \
+		--no-header --no-annotate pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade --quiet \
+		--no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.lock
+
+bench-checkin: $(STAMP) ## durable check-ins per second, beside the same work done the usual way
+	@$(BIN)/python bench/bench_checkin.py $(ARGS)
+
+bench-realtime: $(STAMP) ## board deliveries per second
+	@$(BIN)/python bench/bench_realtime.py $(ARGS)
+
+bench-bus: $(STAMP) ## messages per second through outbox, relay and bus
+	@$(BIN)/python bench/bench_bus.py $(ARGS)
+
+clean: ## removes the environment and every cache; leaves data directories alone
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One environment for running and for testing: `make up` and `make test` then never undo each other's
+# work. A production image installs requirements.lock alone.
+$(STAMP): pyproject.toml requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, $(PYTHON) is: $$($(PYTHON) --version 2>&1 || true)."; \
+		echo "Say which one to take: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); } || { \
+		echo "The venv module is missing (Debian: apt-get install python3-venv)."; exit 1; }
+	@echo "Installing from requirements-dev.lock …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
