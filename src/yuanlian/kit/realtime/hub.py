@@ -23,6 +23,10 @@ class Realtime(Protocol):
 
     async def publish(self, events: Sequence[Event]) -> None: ...
 
+    async def cursor(self, tenant_id: str) -> str:
+        """The point in the tenant's history reached now, to follow from later."""
+        ...
+
     async def close_user(self, tenant_id: str, user_id: str, code: int) -> None:
         """Ends the user's connections in that tenant (4401, 4403), so that they reconnect with
         what they may see now."""

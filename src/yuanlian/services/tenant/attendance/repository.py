@@ -1,0 +1,233 @@
+"""All SQL of attendance. The statements of a group commit take the keys of many tenants at once:
+ids are unique across tenants, and every row is matched with its tenant again by the caller."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import date, time
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import and_, bindparam, func, insert, or_, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
+
+from yuanlian.contracts.attendance import Recipient
+from yuanlian.services.tenant.attendance.day import Calendar, Day
+from yuanlian.services.tenant.attendance.models import AttendanceDay, AttendanceEvent
+from yuanlian.services.tenant.roster.models import Classroom, Guardian, Guardianship, Student
+from yuanlian.services.tenant.tenants.models import TenantRow
+
+Key = tuple[str, str]
+DayKey = tuple[str, str, date]
+
+_EVENTS = AttendanceEvent.__table__
+_DAYS = AttendanceDay.__table__
+
+_STUDENTS_BY_ID = select(
+    Student.tenant_id,
+    Student.id,
+    Student.name,
+    Student.class_id,
+    Student.status,
+    Classroom.name.label("class_name"),
+).join(Classroom, and_(Classroom.tenant_id == Student.tenant_id, Classroom.id == Student.class_id))
+
+_RECIPIENTS = (
+    select(
+        Guardianship.tenant_id,
+        Guardianship.student_id,
+        Guardian.id,
+        Guardian.user_id,
+        Guardian.name,
+        Guardianship.relation,
+        Guardian.email,
+        Guardian.phone,
+    )
+    .join(
+        Guardian,
+        and_(Guardian.tenant_id == Guardianship.tenant_id, Guardian.id == Guardianship.guardian_id),
+    )
+    .where(Guardianship.receives_notices)
+)
+
+_UPDATE_DAY = (
+    update(AttendanceDay)
+    .where(
+        AttendanceDay.tenant_id == bindparam("key_tenant"),
+        AttendanceDay.student_id == bindparam("key_student"),
+        AttendanceDay.date == bindparam("key_date"),
+    )
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in (
+                "class_id",
+                "state",
+                "state_at",
+                "first_in_at",
+                "last_out_at",
+                "temperature",
+                "version",
+            )
+        }
+    )
+    .execution_options(synchronize_session=False)
+)
+
+
+class AttendanceRepository:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # -- the group commit ---------------------------------------------------------------------
+
+    def calendars(self, tenants: Collection[str]) -> dict[str, Calendar]:
+        rows = self._session.execute(
+            select(TenantRow.id, TenantRow.time_zone, TenantRow.late_after).where(TenantRow.id.in_(tenants))
+        )
+        return {row.id: Calendar(ZoneInfo(row.time_zone), time.fromisoformat(row.late_after)) for row in rows}
+
+    def students(self, ids: Collection[str]) -> dict[Key, Any]:
+        """Rows with ``name class_id class_name status`` by (tenant, student)."""
+        rows = self._session.execute(_STUDENTS_BY_ID.where(Student.id.in_(ids)))
+        return {(row.tenant_id, row.id): row for row in rows}
+
+    def events_of(self, event_ids: Collection[str]) -> dict[Key, Any]:
+        """Recorded events by (tenant, client's event id)."""
+        rows = self._session.execute(select(_EVENTS).where(_EVENTS.c.event_id.in_(event_ids)))
+        return {(row.tenant_id, row.event_id): row for row in rows}
+
+    def days_of(self, students: Collection[str], dates: Collection[date]) -> dict[DayKey, Day]:
+        rows = self._session.execute(
+            select(_DAYS).where(_DAYS.c.student_id.in_(students), _DAYS.c.date.in_(dates))
+        )
+        return {
+            (row.tenant_id, row.student_id, row.date): Day(
+                row.state, row.state_at, row.first_in_at, row.last_out_at, row.temperature, row.version
+            )
+            for row in rows
+        }
+
+    def recipients_of(self, students: Collection[str]) -> dict[Key, tuple[Recipient, ...]]:
+        """The guardians who may be told about each (tenant, student), as of this transaction."""
+        found: defaultdict[Key, list[Recipient]] = defaultdict(list)
+        rows = self._session.execute(_RECIPIENTS.where(Guardianship.student_id.in_(students)))
+        for tenant, student, guardian, user, name, relation, email, phone in rows:
+            found[tenant, student].append(Recipient(guardian, name, relation, user, email, phone))
+        return {key: tuple(people) for key, people in found.items()}
+
+    def add_events(self, rows: Sequence[dict[str, Any]]) -> None:
+        if rows:
+            self._session.execute(insert(_EVENTS), rows)
+
+    def add_days(self, rows: Sequence[dict[str, Any]]) -> None:
+        if rows:
+            self._session.execute(insert(_DAYS), rows)
+
+    def change_days(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Rows as for ``add_days``; those that exist already."""
+        if rows:
+            self._session.connection().execute(_UPDATE_DAY, [_as_update(row) for row in rows])
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def classroom(self, tenant_id: str, class_id: str) -> Classroom | None:
+        return self._session.get(Classroom, (tenant_id, class_id))
+
+    def student(self, tenant_id: str, student_id: str) -> Student | None:
+        return self._session.get(Student, (tenant_id, student_id))
+
+    def board(self, day: date, class_id: str | None, visible: ColumnElement[bool] | None) -> Sequence[Any]:
+        """Every active child with its day, or without one: unchecked."""
+        query = (
+            select(
+                Student.id,
+                Student.name,
+                Student.class_id,
+                _DAYS.c.state,
+                _DAYS.c.first_in_at,
+                _DAYS.c.last_out_at,
+                _DAYS.c.temperature,
+            )
+            .outerjoin(
+                _DAYS,
+                and_(
+                    _DAYS.c.tenant_id == Student.tenant_id,
+                    _DAYS.c.student_id == Student.id,
+                    _DAYS.c.date == day,
+                ),
+            )
+            .where(Student.status == "active")
+            .order_by(Student.class_id, Student.id)
+        )
+        if class_id is not None:
+            query = query.where(Student.class_id == class_id)
+        if visible is not None:
+            query = query.where(visible)
+        return self._session.execute(query).all()
+
+    def history(
+        self,
+        *,
+        student_id: str | None,
+        since: int | None,
+        until: int | None,
+        visible: ColumnElement[bool] | None,
+        before: tuple[int, str] | None,
+        limit: int,
+    ) -> Sequence[Any]:
+        """Events, newest first, with the child's present class as ``student_class_id``."""
+        query = (
+            select(_EVENTS, Student.class_id.label("student_class_id"))
+            .join(
+                Student,
+                and_(Student.tenant_id == _EVENTS.c.tenant_id, Student.id == _EVENTS.c.student_id),
+            )
+            .order_by(_EVENTS.c.occurred_at.desc(), _EVENTS.c.id.desc())
+            .limit(limit)
+        )
+        if student_id is not None:
+            query = query.where(_EVENTS.c.student_id == student_id)
+        if since is not None:
+            query = query.where(_EVENTS.c.occurred_at >= since)
+        if until is not None:
+            query = query.where(_EVENTS.c.occurred_at < until)
+        if visible is not None:
+            query = query.where(visible)
+        if before is not None:
+            at, id_ = before
+            query = query.where(
+                or_(_EVENTS.c.occurred_at < at, and_(_EVENTS.c.occurred_at == at, _EVENTS.c.id < id_))
+            )
+        return self._session.execute(query).all()
+
+    def days(
+        self, first: date, last: date, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[Any]:
+        """Folded days in order of (date, student), with the class's present name."""
+        query = (
+            select(_DAYS, Classroom.name.label("class_name"))
+            .outerjoin(
+                Classroom,
+                and_(Classroom.tenant_id == _DAYS.c.tenant_id, Classroom.id == _DAYS.c.class_id),
+            )
+            .where(_DAYS.c.date.between(first, last))
+            .order_by(_DAYS.c.date, _DAYS.c.student_id)
+            .limit(limit)
+        )
+        if after is not None:
+            day, student = date.fromisoformat(after[0]), after[1]
+            query = query.where(
+                or_(_DAYS.c.date > day, and_(_DAYS.c.date == day, _DAYS.c.student_id > student))
+            )
+        return self._session.execute(query).all()
+
+    def count_events(self) -> int:
+        return self._session.execute(select(func.count()).select_from(_EVENTS)).scalar_one()
+
+
+def _as_update(row: dict[str, Any]) -> dict[str, Any]:
+    keys = {"tenant_id": "key_tenant", "student_id": "key_student", "date": "key_date"}
+    return {keys.get(name, f"new_{name}"): value for name, value in row.items()}

@@ -1,0 +1,232 @@
+"""The rules of attendance: recording, the board, history. CONTRACT §6."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from yuanlian.contracts.attendance import StudentDay
+from yuanlian.kit.clock import Clock, local_date
+from yuanlian.kit.context import current
+from yuanlian.kit.database.batching import Batcher
+from yuanlian.kit.database.database import Database, reads
+from yuanlian.kit.envelope import STATUS, Page
+from yuanlian.kit.errors import AppError, AuthorizationError, InternalError, NotFoundError, ValidationError
+from yuanlian.kit.http.bodies import explain
+from yuanlian.kit.http.pagination import decode_cursor, encode_cursor
+from yuanlian.kit.i18n import Text
+from yuanlian.kit.identity.principal import Principal
+from yuanlian.kit.ids import new_id
+from yuanlian.kit.realtime.hub import Realtime
+from yuanlian.kit.tenancy.scope import tenant_group
+from yuanlian.services.tenant.access.decisions import Access
+from yuanlian.services.tenant.access.repository import Attributes, attributes_of
+from yuanlian.services.tenant.attendance.recording import Submission, as_recorded, record
+from yuanlian.services.tenant.attendance.repository import AttendanceRepository
+from yuanlian.services.tenant.attendance.schemas import (
+    AttendanceEventIn,
+    AttendanceEventOut,
+    BatchItem,
+    BatchOut,
+    Board,
+    BoardStudent,
+    Counts,
+    ItemError,
+    ItemFailure,
+)
+
+T = TypeVar("T")
+
+READ = "attendance.read"
+WRITE = "attendance.write"
+GROUP = 128
+_NO_CLASS = Text("班级不存在", "No such class")
+
+
+class AttendanceService:
+    def __init__(self, database: Database, access: Access, realtime: Realtime, clock: Clock) -> None:
+        self.database = database
+        self._access = access
+        self._realtime = realtime
+        self._clock = clock
+        self._batcher: Batcher[Submission, AttendanceEventOut] = Batcher(self._record, GROUP)
+
+    async def record(
+        self, principal: Principal, event: AttendanceEventIn, idempotency_key: str | None = None
+    ) -> AttendanceEventOut:
+        """Returns after the event and its message are durable, together with other requests' events.
+
+        Raises:
+            NotFoundError, AuthorizationError, ValidationError, ConflictError
+        """
+        submission = Submission(
+            principal=principal,
+            event=event,
+            event_id=event.eventId or idempotency_key or new_id("event"),
+            received_at=self._clock.now_ms(),
+            request_id=current().request_id,
+        )
+        return await self._batcher.submit(submission)
+
+    async def record_batch(self, principal: Principal, items: Sequence[msgspec.Raw]) -> BatchOut:
+        """Every item stands alone: recorded, recognised as a repeat, or refused with its own error."""
+        results = await asyncio.gather(*(self._record_raw(principal, item) for item in items))
+        out = [_batch_item(index, result) for index, result in enumerate(results)]
+        codes = [item.code for item in out]
+        return BatchOut(out, codes.count(201), codes.count(200), sum(code >= 400 for code in codes))
+
+    async def board(self, principal: Principal, class_id: str | None, day: date | None) -> Board:
+        """The children whom the caller may see, as they are now. The cursor is taken first, so that
+        following from it misses nothing."""
+        cursor = await self._realtime.cursor(principal.tenant_id)
+        day_date, students = await self._board(principal, class_id, day)
+        return Board(day_date.isoformat(), class_id, _count(students), students, cursor)
+
+    @reads
+    def _board(
+        self, session: Session, principal: Principal, class_id: str | None, day: date | None
+    ) -> tuple[date, list[BoardStudent]]:
+        repository = AttendanceRepository(session)
+        day_date = self._day(repository, principal, day)
+        attributes = attributes_of(session, principal.user_id)
+        visible = self._access.candidates(principal, READ, attributes)
+        if class_id is not None and repository.classroom(principal.tenant_id, class_id) is None:
+            raise NotFoundError(_NO_CLASS)
+        rows = repository.board(day_date, class_id, visible)
+        seen = self._visible(principal, attributes, rows)
+        if class_id is not None and not seen and not self._sees_class(principal, class_id, attributes):
+            raise AuthorizationError
+        return day_date, [
+            BoardStudent(
+                r.id, r.name, r.class_id, r.state or "unchecked", r.first_in_at, r.last_out_at, r.temperature
+            )
+            for r in seen
+        ]
+
+    @reads
+    def history(
+        self,
+        session: Session,
+        principal: Principal,
+        student_id: str | None,
+        since: int | None,
+        until: int | None,
+        limit: int,
+        cursor: str | None,
+    ) -> Page[AttendanceEventOut]:
+        """Recorded events, newest first."""
+        repository = AttendanceRepository(session)
+        attributes = attributes_of(session, principal.user_id)
+        if student_id is not None:
+            student = repository.student(principal.tenant_id, student_id)
+            if student is None:
+                raise NotFoundError(Text("幼儿不存在", "No such student"))
+            self._access.check_student(principal, READ, student, attributes)
+        key = decode_cursor(cursor, int, str)
+        rows = repository.history(
+            student_id=student_id,
+            since=since,
+            until=until,
+            visible=self._access.candidates(principal, READ, attributes),
+            before=None if key is None else (int(key[0]), str(key[1])),
+            limit=limit + 1,
+        )
+        page, last = rows[:limit], rows[limit - 1] if len(rows) > limit else None
+        return Page(
+            [as_recorded(row) for row in page if self._sees_event(principal, row, attributes)],
+            encode_cursor(last.occurred_at, last.id) if last is not None else None,
+        )
+
+    @reads
+    def days(
+        self,
+        session: Session,
+        principal: Principal,
+        first: date,
+        last: date,
+        limit: int,
+        cursor: str | None,
+    ) -> Page[StudentDay]:
+        """Folded days of every child, for those who may read all attendance."""
+        if not principal.holds_unconditionally(READ):
+            raise AuthorizationError
+        key = decode_cursor(cursor, str, str)
+        after = None if key is None else (str(key[0]), str(key[1]))
+        rows = AttendanceRepository(session).days(first, last, after, limit + 1)
+        page, more = rows[:limit], len(rows) > limit
+        return Page(
+            [
+                StudentDay(r.student_id, r.class_id, r.class_name or "", r.date.isoformat(), r.state, r.version)
+                for r in page
+            ],
+            encode_cursor(page[-1].date.isoformat(), page[-1].student_id) if more else None,
+        )
+
+    async def zone(self, tenant_id: str) -> ZoneInfo:
+        """The tenant's time zone, for dates that clients write."""
+        calendars = await self.database.read(lambda s: AttendanceRepository(s).calendars([tenant_id]))
+        if tenant_id not in calendars:
+            raise NotFoundError(Text("租户不存在", "No such tenant"))
+        return calendars[tenant_id].zone
+
+    async def _record(
+        self, submissions: Sequence[Submission]
+    ) -> Sequence[AttendanceEventOut | Exception]:
+        with tenant_group({s.principal.tenant_id for s in submissions}):
+            return await self.database.write(lambda session: record(session, self._access, submissions))
+
+    async def _record_raw(
+        self, principal: Principal, raw: msgspec.Raw
+    ) -> AttendanceEventOut | AppError:
+        try:
+            event = msgspec.json.decode(raw, type=AttendanceEventIn)
+        except msgspec.ValidationError:
+            return explain(bytes(raw), AttendanceEventIn)
+        try:
+            return await self.record(principal, event)
+        except AppError as error:
+            return error
+
+    def _day(self, repository: AttendanceRepository, principal: Principal, day: date | None) -> date:
+        calendar = repository.calendars([principal.tenant_id]).get(principal.tenant_id)
+        if calendar is None:
+            raise NotFoundError(Text("租户不存在", "No such tenant"))
+        today = local_date(self._clock.now_ms(), calendar.zone)
+        if day is not None and day > today:
+            raise ValidationError.of("date", "日期不能在将来", "must not be in the future")
+        return day or today
+
+    def _visible(self, principal: Principal, attributes: Attributes, rows: Sequence[T]) -> Sequence[T]:
+        if principal.holds_unconditionally(READ):
+            return rows
+        return [row for row in rows if self._access.sees_student(principal, READ, row, attributes)]
+
+    def _sees_class(self, principal: Principal, class_id: str, attributes: Attributes) -> bool:
+        return self._access.sees_class(principal, READ, class_id, attributes)
+
+    def _sees_event(self, principal: Principal, row: Any, attributes: Attributes) -> bool:
+        if principal.holds_unconditionally(READ):
+            return True
+        return self._access.sees(principal, READ, row.student_id, row.student_class_id, attributes)
+
+
+def _count(students: Sequence[BoardStudent]) -> Counts:
+    counts = Counts(expected=len(students))
+    for student in students:
+        setattr(counts, student.state, getattr(counts, student.state) + 1)
+    return counts
+
+
+def _batch_item(index: int, result: AttendanceEventOut | AppError) -> BatchItem:
+    if isinstance(result, AttendanceEventOut):
+        return BatchItem(index, 200 if result.duplicate else 201, event=result)
+    locale = current().locale
+    details = [ItemError(d.field, d.message.render(locale)) for d in result.details]
+    failure = ItemFailure(result.type, result.code.value, result.message.render(locale), details)
+    return BatchItem(index, STATUS[result.code], error=failure)
