@@ -49,5 +49,12 @@ class TenantOwned:
         super().__init_subclass__(**kwargs)
 
 
+def table_of(model: type[Base]) -> Table:
+    """The Core table of a model, for multi-row statements on hot paths."""
+    table = model.__table__
+    assert isinstance(table, Table)
+    return table
+
+
 def is_tenant_owned(table: object) -> bool:
     return isinstance(table, Table) and bool(table.info.get(TENANT_OWNED))

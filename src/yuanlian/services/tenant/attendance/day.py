@@ -38,9 +38,7 @@ def unchecked() -> Day:
     return Day("unchecked", -1)
 
 
-def fold(
-    day: Day, type_: EventType, occurred_at: int, temperature: float | None, calendar: Calendar
-) -> Day:
+def fold(day: Day, type_: EventType, occurred_at: int, temperature: float | None, calendar: Calendar) -> Day:
     """The day after one more event, whether it is the newest or arrived late."""
     newest = occurred_at >= day.state_at
     first_in, last_out = day.first_in_at, day.last_out_at

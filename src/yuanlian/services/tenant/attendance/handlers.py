@@ -24,7 +24,7 @@ def subscriptions(realtime: Realtime) -> list[Subscription]:
 def _board_event(message: Message) -> Event:
     """A late event corrects the boards of its class, and says so; it is no news for a guardian."""
     update = msgspec.convert(message.data, AttendanceUpdated)
-    channels = ("tenant", f"class:{update.classId}")
+    channels: tuple[str, ...] = ("tenant", f"class:{update.classId}")
     if not update.late:
         channels += (f"student:{update.studentId}",)
     return Event(

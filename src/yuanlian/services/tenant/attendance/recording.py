@@ -22,8 +22,7 @@ from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.ids import new_id
 from yuanlian.kit.messaging import outbox
 from yuanlian.kit.messaging.message import Message
-from yuanlian.services.tenant.access.decisions import Access
-from yuanlian.services.tenant.access.repository import Attributes, attributes_of_many
+from yuanlian.services.tenant.access import NO_TIES, Access, Attributes, attributes_of_many
 from yuanlian.services.tenant.attendance.day import Calendar, Day, fold, unchecked
 from yuanlian.services.tenant.attendance.repository import AttendanceRepository, DayKey, Key
 from yuanlian.services.tenant.attendance.schemas import AttendanceEventIn, AttendanceEventOut, By
@@ -33,8 +32,6 @@ LATE_MS = 30 * 60 * 1000
 """An event received longer than this after it occurred announces nothing as new."""
 CLOCK_SKEW_MS = 5 * 60 * 1000
 OLDEST_MS = 31 * 24 * 3600 * 1000
-
-_NO_ATTRIBUTES = Attributes(frozenset(), frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ def record(
     """One result per submission, in order: the recorded event, the first one for a repeat, or the
     ``AppError`` of that submission alone."""
     repository = AttendanceRepository(session)
-    known = _look_up(session, repository, access, submissions)
+    known = _look_up(session, repository, submissions)
     results = [_judge(known, access, submission) for submission in submissions]
     repository.add_events(known.events)
     _store_days(repository, known)
@@ -86,9 +83,7 @@ def record(
     return results
 
 
-def _look_up(
-    session: Session, repository: AttendanceRepository, access: Access, submissions: Sequence[Submission]
-) -> _Known:
+def _look_up(session: Session, repository: AttendanceRepository, submissions: Sequence[Submission]) -> _Known:
     calendars = repository.calendars({s.principal.tenant_id for s in submissions})
     students = {s.event.studentId for s in submissions}
     asking = {
@@ -140,7 +135,7 @@ def _admit(known: _Known, access: Access, submission: Submission) -> Any:
             Text("幼儿不存在", "No such student"),
             [FieldError("studentId", Text("幼儿不存在", "does not exist"))],
         )
-    attributes = known.attributes.get((tenant_id, submission.principal.user_id), _NO_ATTRIBUTES)
+    attributes = known.attributes.get((tenant_id, submission.principal.user_id), NO_TIES)
     access.check_student(submission.principal, PERMISSION, student, attributes)
     if submission.occurred_at > submission.received_at + CLOCK_SKEW_MS:
         raise ValidationError.of("occurredAt", "发生时间不能在将来", "must not be in the future")
@@ -227,7 +222,8 @@ def _announcement(
 
 
 def _store_days(repository: AttendanceRepository, known: _Known) -> None:
-    added, changed = [], []
+    added: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
     for key, class_id in known.touched_days.items():
         tenant_id, student_id, day_date = key
         day = known.days[key]
@@ -295,5 +291,3 @@ def as_recorded(row: Any) -> AttendanceEventOut:
         by=By(row.by_name, row.by_relation) if row.by_name else None,
         note=row.note,
     )
-
-

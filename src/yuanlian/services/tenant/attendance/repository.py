@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
 from yuanlian.contracts.attendance import Recipient
+from yuanlian.kit.database.schema import table_of
 from yuanlian.services.tenant.attendance.day import Calendar, Day
 from yuanlian.services.tenant.attendance.models import AttendanceDay, AttendanceEvent
 from yuanlian.services.tenant.roster.models import Classroom, Guardian, Guardianship, Student
@@ -22,8 +23,8 @@ from yuanlian.services.tenant.tenants.models import TenantRow
 Key = tuple[str, str]
 DayKey = tuple[str, str, date]
 
-_EVENTS = AttendanceEvent.__table__
-_DAYS = AttendanceDay.__table__
+_EVENTS = table_of(AttendanceEvent)
+_DAYS = table_of(AttendanceDay)
 
 _STUDENTS_BY_ID = select(
     Student.tenant_id,
@@ -203,9 +204,7 @@ class AttendanceRepository:
             )
         return self._session.execute(query).all()
 
-    def days(
-        self, first: date, last: date, after: tuple[str, str] | None, limit: int
-    ) -> Sequence[Any]:
+    def days(self, first: date, last: date, after: tuple[str, str] | None, limit: int) -> Sequence[Any]:
         """Folded days in order of (date, student), with the class's present name."""
         query = (
             select(_DAYS, Classroom.name.label("class_name"))

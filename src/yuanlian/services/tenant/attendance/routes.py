@@ -92,5 +92,3 @@ def _instant(field: str, value: str | None, zone: ZoneInfo, *, end: bool = False
             field, "应为毫秒时间戳或日期", "must be epoch milliseconds or a date"
         ) from None
     return int(datetime.combine(day, time(), zone).timestamp() * 1000)
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -17,7 +17,7 @@ from yuanlian.kit.context import current
 from yuanlian.kit.database.batching import Batcher
 from yuanlian.kit.database.database import Database, reads
 from yuanlian.kit.envelope import STATUS, Page
-from yuanlian.kit.errors import AppError, AuthorizationError, InternalError, NotFoundError, ValidationError
+from yuanlian.kit.errors import AppError, AuthorizationError, NotFoundError, ValidationError
 from yuanlian.kit.http.bodies import explain
 from yuanlian.kit.http.pagination import decode_cursor, encode_cursor
 from yuanlian.kit.i18n import Text
@@ -25,8 +25,7 @@ from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.ids import new_id
 from yuanlian.kit.realtime.hub import Realtime
 from yuanlian.kit.tenancy.scope import tenant_group
-from yuanlian.services.tenant.access.decisions import Access
-from yuanlian.services.tenant.access.repository import Attributes, attributes_of
+from yuanlian.services.tenant.access import Access, Attributes
 from yuanlian.services.tenant.attendance.recording import Submission, as_recorded, record
 from yuanlian.services.tenant.attendance.repository import AttendanceRepository
 from yuanlian.services.tenant.attendance.schemas import (
@@ -40,8 +39,6 @@ from yuanlian.services.tenant.attendance.schemas import (
     ItemError,
     ItemFailure,
 )
-
-T = TypeVar("T")
 
 READ = "attendance.read"
 WRITE = "attendance.write"
@@ -94,14 +91,14 @@ class AttendanceService:
     ) -> tuple[date, list[BoardStudent]]:
         repository = AttendanceRepository(session)
         day_date = self._day(repository, principal, day)
-        attributes = attributes_of(session, principal.user_id)
-        visible = self._access.candidates(principal, READ, attributes)
+        attributes = self._access.attributes(session, principal, READ)
+        visible = self._access.student_candidates(principal, READ, attributes)
         if class_id is not None and repository.classroom(principal.tenant_id, class_id) is None:
             raise NotFoundError(_NO_CLASS)
         rows = repository.board(day_date, class_id, visible)
         seen = self._visible(principal, attributes, rows)
-        if class_id is not None and not seen and not self._sees_class(principal, class_id, attributes):
-            raise AuthorizationError
+        if class_id is not None and not seen:
+            self._access.check_class(principal, READ, class_id, attributes)
         return day_date, [
             BoardStudent(
                 r.id, r.name, r.class_id, r.state or "unchecked", r.first_in_at, r.last_out_at, r.temperature
@@ -122,7 +119,7 @@ class AttendanceService:
     ) -> Page[AttendanceEventOut]:
         """Recorded events, newest first."""
         repository = AttendanceRepository(session)
-        attributes = attributes_of(session, principal.user_id)
+        attributes = self._access.attributes(session, principal, READ)
         if student_id is not None:
             student = repository.student(principal.tenant_id, student_id)
             if student is None:
@@ -133,7 +130,7 @@ class AttendanceService:
             student_id=student_id,
             since=since,
             until=until,
-            visible=self._access.candidates(principal, READ, attributes),
+            visible=self._access.student_candidates(principal, READ, attributes),
             before=None if key is None else (int(key[0]), str(key[1])),
             limit=limit + 1,
         )
@@ -162,7 +159,9 @@ class AttendanceService:
         page, more = rows[:limit], len(rows) > limit
         return Page(
             [
-                StudentDay(r.student_id, r.class_id, r.class_name or "", r.date.isoformat(), r.state, r.version)
+                StudentDay(
+                    r.student_id, r.class_id, r.class_name or "", r.date.isoformat(), r.state, r.version
+                )
                 for r in page
             ],
             encode_cursor(page[-1].date.isoformat(), page[-1].student_id) if more else None,
@@ -175,15 +174,11 @@ class AttendanceService:
             raise NotFoundError(Text("租户不存在", "No such tenant"))
         return calendars[tenant_id].zone
 
-    async def _record(
-        self, submissions: Sequence[Submission]
-    ) -> Sequence[AttendanceEventOut | Exception]:
+    async def _record(self, submissions: Sequence[Submission]) -> Sequence[AttendanceEventOut | Exception]:
         with tenant_group({s.principal.tenant_id for s in submissions}):
             return await self.database.write(lambda session: record(session, self._access, submissions))
 
-    async def _record_raw(
-        self, principal: Principal, raw: msgspec.Raw
-    ) -> AttendanceEventOut | AppError:
+    async def _record_raw(self, principal: Principal, raw: msgspec.Raw) -> AttendanceEventOut | AppError:
         try:
             event = msgspec.json.decode(raw, type=AttendanceEventIn)
         except msgspec.ValidationError:
@@ -202,18 +197,14 @@ class AttendanceService:
             raise ValidationError.of("date", "日期不能在将来", "must not be in the future")
         return day or today
 
-    def _visible(self, principal: Principal, attributes: Attributes, rows: Sequence[T]) -> Sequence[T]:
+    def _visible(self, principal: Principal, attributes: Attributes, rows: Sequence[Any]) -> Sequence[Any]:
         if principal.holds_unconditionally(READ):
             return rows
-        return [row for row in rows if self._access.sees_student(principal, READ, row, attributes)]
-
-    def _sees_class(self, principal: Principal, class_id: str, attributes: Attributes) -> bool:
-        return self._access.sees_class(principal, READ, class_id, attributes)
+        return [row for row in rows if self._access.allows_student(principal, READ, row, attributes)]
 
     def _sees_event(self, principal: Principal, row: Any, attributes: Attributes) -> bool:
-        if principal.holds_unconditionally(READ):
-            return True
-        return self._access.sees(principal, READ, row.student_id, row.student_class_id, attributes)
+        resource = {"id": row.student_id, "classId": row.student_class_id}
+        return self._access.allows(principal, READ, resource, attributes)
 
 
 def _count(students: Sequence[BoardStudent]) -> Counts:

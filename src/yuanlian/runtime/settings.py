@@ -1,0 +1,104 @@
+"""Every setting, from ``YUANLIAN_*``, else ``yuanlian.toml``, else these defaults. CONTRACT §1.
+
+The environment is read here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MIN_SECRET_BYTES = 32
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="YUANLIAN_", toml_file="yuanlian.toml", extra="forbid", frozen=True
+    )
+
+    env: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    admin_host: str = "127.0.0.1"
+    admin_port: int = Field(default=8081, ge=0, le=65535)
+    data_dir: Path = Path("var")
+    database_url: str | None = None
+    """``sqlite:///path``; ``sqlite+aiosqlite:///path`` means the same. Default: inside ``data_dir``."""
+    bus_url: str = "local://"
+    cache_url: str = "memory://"
+    registry_url: str = "memory://"
+    storage_url: str | None = None
+    jwt_secret: SecretStr | None = None
+    """At least 32 bytes. Outside production one is made and kept in ``data_dir``."""
+    routes: Path | None = None
+    smtp_url: SecretStr | None = None
+    """``smtp://user:password@host:587``; without it mail is written to ``data_dir/mail``."""
+    mail_from: str = "yuanlian@localhost"
+    trusted_proxies: tuple[str, ...] = ()
+    log_level: Literal["debug", "info", "warn", "error"] = "info"
+    drain_s: float = Field(default=4.0, gt=0, le=60)
+    """How long requests in flight may take after a stop was asked for."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
+        return value
+
+    @model_validator(mode="after")
+    def _secret_in_production(self) -> Settings:
+        if self.env == "production" and self.jwt_secret is None:
+            raise ValueError("YUANLIAN_JWT_SECRET is required when YUANLIAN_ENV=production")
+        return self
+
+    @property
+    def database_path(self) -> Path:
+        """Where SQLite keeps its file.
+
+        Raises:
+            ValueError: the URL names a database that the embedded platform does not speak.
+        """
+        if self.database_url is None:
+            return self.data_dir / "yuanlian.db"
+        scheme, separator, path = self.database_url.partition(":///")
+        if scheme not in ("sqlite", "sqlite+aiosqlite") or not separator or not path:
+            raise ValueError(f"database_url {self.database_url!r} is not sqlite:///PATH")
+        return Path(path)
+
+    def token_secret(self) -> bytes:
+        """The key of access tokens: configured, or made once and kept readable by its owner only."""
+        if self.jwt_secret is not None:
+            return self.jwt_secret.get_secret_value().encode()
+        path = self.data_dir / "jwt.secret"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_urlsafe(48))
+        return path.read_text().strip().encode()
+
+    def internal_secret(self) -> bytes:
+        """The key of ``X-Identity``: derived, so that services never hold the one of access tokens."""
+        return hmac.new(self.token_secret(), b"yuanlian internal identity", hashlib.sha256).digest()
