@@ -1,0 +1,51 @@
+"""Exactly once in effect: the inbox row and the effect of a message are committed together.
+
+The bus delivers at least once. A consumer whose effect is in the same database takes it through
+``once``; a redelivered message is then recognised and left out. DESIGN §6 invariant 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.orm import Session
+
+from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.database.database import Database
+from yuanlian.kit.messaging import repository
+from yuanlian.kit.messaging.message import Message
+from yuanlian.kit.tenancy.scope import tenant_group
+
+Work = Callable[[Session, Sequence[Message]], None]
+
+_clock = SystemClock()
+
+
+async def once(database: Database, consumer: str, messages: Sequence[Message], work: Work) -> None:
+    """Runs ``work(session, fresh)`` in one write transaction with the inbox rows of ``fresh``.
+
+    ``fresh`` are the messages, in order, that ``consumer`` has not taken before; of several with one
+    id, the first. Without any, ``work`` is not called. The scope of tenants is that of ``messages``.
+    When ``work`` raises, nothing of either is kept and the error is the caller's.
+    """
+    unique = {message.id: message for message in reversed(messages)}
+    if not unique:
+        return
+
+    def take(session: Session) -> None:
+        seen = repository.select_seen(session, consumer, list(unique))
+        fresh = [m for m in reversed(unique.values()) if m.id not in seen]
+        if fresh:
+            repository.insert_seen(session, consumer, [m.id for m in fresh], _clock.now_ms())
+            work(session, fresh)
+
+    with tenant_group({message.tenantId for message in unique.values()}):
+        await database.write(take)
+
+
+def prune(session: Session, older_than_ms: int) -> int:
+    """Forgets messages taken before the instant ``older_than_ms`` (epoch ms); returns how many.
+
+    Keep them for longer than any redelivery or replay of a dead letter can take.
+    """
+    return repository.delete_seen_before(session, older_than_ms)
