@@ -36,6 +36,11 @@ def current() -> RequestContext:
     return _current.get() or RequestContext(request_id=new_id("req"))
 
 
+def known() -> RequestContext | None:
+    """The context of the work at hand, if there is one."""
+    return _current.get()
+
+
 @contextmanager
 def serving(context: RequestContext) -> Iterator[RequestContext]:
     """Everything inside the block, awaited calls included, belongs to this request."""

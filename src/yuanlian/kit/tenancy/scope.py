@@ -55,6 +55,12 @@ def current_tenant() -> str:
     return next(iter(scope.tenants))
 
 
+def tenant_if_one() -> str | None:
+    """The one tenant of this work, for logs: none is not an error there."""
+    scope = _scope.get()
+    return next(iter(scope.tenants)) if scope is not None and scope.kind == "tenant" else None
+
+
 @contextmanager
 def tenant_scope(tenant_id: str) -> Iterator[None]:
     if not tenant_id:

@@ -1,0 +1,146 @@
+"""The specification's ``LogEntry`` and how one becomes a line. Rendering never raises."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+MASK = "***"
+_STACK_LIMIT = 8_000
+_SECRET_ENDINGS = (
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "authorization",
+    "cookie",
+    "apikey",
+    "privatekey",
+    "xidentity",
+)
+# Secrets that travel inside text: bearer tokens, bare JWTs, passwords in URLs.
+_SECRET_TEXT = re.compile(r"(?i:(bearer\s+))\S+|()eyJ[\w-]+\.[\w-]+\.[\w-]*|(://[^\s:/@]*:)[^\s/@]+(?=@)")
+_KEY_NOISE = re.compile(r"[^a-z0-9]")
+
+
+class LoggedError(msgspec.Struct):
+    name: str
+    message: str
+    stack: str
+
+
+class LogEntry(msgspec.Struct, omit_defaults=True):
+    """Source: specification "日志格式". ``timestamp`` ISO 8601 UTC; ``duration`` milliseconds."""
+
+    timestamp: str
+    level: str
+    service: str
+    message: str
+    tenantId: str | None = None
+    userId: str | None = None
+    requestId: str | None = None
+    data: Any = None
+    error: LoggedError | None = None
+    duration: float | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def describe(error: BaseException) -> LoggedError:
+    """An exception with its whole chain, cut to a size a log store accepts."""
+    try:
+        stack = "".join(traceback.format_exception(error))
+        message = str(error)
+    except Exception:  # noqa: BLE001 - an exception whose __str__ raises must not hide what happened
+        stack, message = "", "<unprintable>"
+    return LoggedError(type(error).__name__, mask_text(message), mask_text(stack[-_STACK_LIMIT:]))
+
+
+def mask(value: Any, depth: int = 6) -> Any:
+    """``value`` with secrets replaced, by the name of their key or by their look."""
+    if isinstance(value, str):
+        return mask_text(value)
+    if depth == 0:
+        return value if isinstance(value, int | float | bool | None) else mask_text(repr(value))
+    if isinstance(value, dict):
+        return {k: MASK if _is_secret(k) else mask(v, depth - 1) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [mask(item, depth - 1) for item in value]
+    return value
+
+
+def mask_text(text: str) -> str:
+    if "eyJ" not in text and "://" not in text and "earer" not in text.lower():
+        return text
+    return _SECRET_TEXT.sub(lambda found: (found.group(1) or found.group(3) or "") + MASK, text)
+
+
+def _is_secret(key: Any) -> bool:
+    return isinstance(key, str) and _KEY_NOISE.sub("", key.lower()).endswith(_SECRET_ENDINGS)
+
+
+def _foreign(value: Any) -> str:
+    """What JSON does not know."""
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {mask_text(str(value))}"
+    return mask_text(repr(value))
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_foreign)
+
+
+def to_json(entry: LogEntry) -> bytes:
+    """One line, without its end."""
+    try:
+        return _encoder.encode(entry)
+    except Exception:  # noqa: BLE001 - odd keys, lone surrogates, a __repr__ that raises
+        return _to_json_slowly(entry)
+
+
+def _to_json_slowly(entry: LogEntry) -> bytes:
+    fields = {name: value for name, value in msgspec.structs.asdict(entry).items() if value is not None}
+    if entry.error is not None:
+        fields["error"] = msgspec.structs.asdict(entry.error)
+    try:
+        return json.dumps(fields, default=_foreign, skipkeys=True).encode()
+    except Exception:  # noqa: BLE001 - a log line that cannot be written whole still says that it happened
+        fields["data"] = "<unprintable>"
+        return json.dumps(fields, default=lambda _value: "<unprintable>").encode()
+
+
+def to_console(entry: LogEntry) -> bytes:
+    """The same for a person at a terminal."""
+    parts = [f"{entry.timestamp[11:23]} {entry.level:<5} {entry.message}"]
+    if isinstance(entry.data, dict):
+        parts += [f"{key}={value!r}" for key, value in entry.data.items()]
+    parts += [
+        f"{name}={value}"
+        for name, value in (("tenant", entry.tenantId), ("user", entry.userId), ("request", entry.requestId))
+        if value
+    ]
+    if entry.duration is not None:
+        parts.append(f"{entry.duration:g} ms")
+    text = " ".join(parts)
+    if entry.error is not None:
+        text += "\n" + (entry.error.stack or f"{entry.error.name}: {entry.error.message}").rstrip()
+    return text.encode(errors="backslashreplace")
+
+
+class Timestamps:
+    """ISO 8601 with milliseconds; the part down to the second is formatted once a second."""
+
+    def __init__(self) -> None:
+        self._known = (-1, "")
+
+    def now(self) -> str:
+        seconds, ms = divmod(time.time_ns() // 1_000_000, 1000)
+        known, prefix = self._known
+        if known != seconds:
+            prefix = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._known = (seconds, prefix)
+        return f"{prefix}.{ms:03d}Z"

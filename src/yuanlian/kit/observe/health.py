@@ -1,0 +1,90 @@
+"""Health of the parts this process depends on. Source: specification "健康检查"."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+import msgspec
+
+from yuanlian.kit.clock import Clock
+
+Check = Callable[[], Awaitable[None]]
+Status = Literal["healthy", "unhealthy"]
+
+
+class CheckResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``duration`` in ms; ``timestamp`` epoch ms; ``error`` is for the admin listener only."""
+
+    status: Status
+    duration: int
+    timestamp: int
+    error: str | None = None
+
+
+class HealthStatus(msgspec.Struct, frozen=True):
+    status: Status
+    checks: dict[str, CheckResult]
+    timestamp: int
+
+
+class HealthChecker:
+    """Runs all checks at once, each within ``timeout`` seconds. A check raises when it is unhealthy."""
+
+    def __init__(self, clock: Clock, timeout: float = 2.0, fresh_ms: int = 1_000) -> None:
+        self._clock = clock
+        self._timeout = timeout
+        self._fresh_ms = fresh_ms
+        self._checks: dict[str, Check] = {}
+        self._last: HealthStatus | None = None
+        self._running: asyncio.Task[HealthStatus] | None = None
+
+    def add(self, name: str, check: Check) -> None:
+        """``name`` is unique: a second check of the same name would hide the first.
+
+        Raises:
+            ValueError: there is one already.
+        """
+        if name in self._checks:
+            raise ValueError(f"health check {name!r} exists already")
+        self._checks[name] = check
+
+    async def check_health(self) -> HealthStatus:
+        names = list(self._checks)
+        results = await asyncio.gather(*(self._run(self._checks[name]) for name in names))
+        healthy = all(result.status == "healthy" for result in results)
+        return HealthStatus(
+            "healthy" if healthy else "unhealthy",
+            dict(zip(names, results, strict=True)),
+            self._clock.now_ms(),
+        )
+
+    async def ready(self) -> bool:
+        """Whether everything is healthy. Anybody may ask, as often as they like: a fresh answer is
+        given again, and simultaneous questions share one round of checks."""
+        last = self._last
+        if last is None or self._clock.now_ms() - last.timestamp >= self._fresh_ms:
+            if self._running is None:
+                self._running = asyncio.create_task(self.check_health())
+                self._running.add_done_callback(self._finished)
+            last = await asyncio.shield(self._running)
+        return last.status == "healthy"
+
+    def _finished(self, task: asyncio.Task[HealthStatus]) -> None:
+        self._running = None
+        if not task.cancelled() and task.exception() is None:
+            self._last = task.result()
+
+    async def _run(self, check: Check) -> CheckResult:
+        started = self._clock.now_ms()
+        error: str | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                await check()
+        except TimeoutError:
+            error = f"no answer within {self._timeout:g} s"
+        except Exception as failure:  # noqa: BLE001 - whatever a check raises is its answer
+            error = f"{type(failure).__name__}: {failure}"
+        now = self._clock.now_ms()
+        return CheckResult("unhealthy" if error else "healthy", now - started, now, error)

@@ -1,0 +1,189 @@
+"""Logs: one JSON object per line, in the shape of the specification's ``LogEntry``.
+
+``structlog.get_logger("room").info("what happened", key=value)`` anywhere: the keys become ``data``,
+request, user and tenant come from the work at hand. Whatever logs through the standard library
+(litestar, alembic, asyncio, warnings) comes out in the same shape. CONTRACT §12.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, MutableMapping
+from typing import Any, BinaryIO, TextIO, cast
+
+import structlog
+
+from yuanlian.kit.context import known
+from yuanlian.kit.observe.entry import (
+    LogEntry,
+    Timestamps,
+    describe,
+    mask,
+    mask_text,
+    to_console,
+    to_json,
+)
+from yuanlian.kit.tenancy.scope import tenant_if_one
+
+_LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
+_NAMES = {"warning": "warn", "critical": "error", "fatal": "error", "exception": "error"}
+
+
+class Log:
+    """Where entries of one service go. A line is out when the call returns; a stream that is gone or
+    full loses lines (``lost``), never a request."""
+
+    def __init__(self, service: str, stream: TextIO, level: str = "info", *, console: bool = False) -> None:
+        self.service = service
+        self.lost = 0
+        self._threshold = _LEVELS[level]
+        self._stream = stream
+        self._bytes = cast("BinaryIO | None", getattr(stream, "buffer", None))
+        self._render: Callable[[LogEntry], bytes] = to_console if console else to_json
+        self._timestamps = Timestamps()
+
+    def write(
+        self,
+        level: str,
+        message: str,
+        data: dict[str, Any],
+        error: BaseException | None = None,
+        logger: str | None = None,
+    ) -> None:
+        """One entry about the work at hand; ``data["duration"]`` (ms) gets its own field."""
+        context = known()
+        principal = context.principal if context else None
+        duration = data.pop("duration", None)
+        self.emit(
+            LogEntry(
+                timestamp=self._timestamps.now(),
+                level=_NAMES.get(level, level),
+                service=self.service,
+                message=mask_text(message),
+                tenantId=tenant_if_one() or (principal.tenant_id if principal else None),
+                userId=principal.user_id if principal else None,
+                requestId=context.request_id if context else None,
+                data=mask(data) if data else None,
+                error=describe(error) if error else None,
+                duration=duration if isinstance(duration, int | float) else None,
+                metadata={"logger": logger} if logger else None,
+            )
+        )
+
+    def access(
+        self,
+        level: str,
+        message: str,
+        data: dict[str, Any],
+        duration_ms: float,
+        request_id: str,
+        tenant_id: str,
+        user_id: str,
+    ) -> None:
+        """The hot path: everything is known, nothing in ``data`` needs masking; ``""`` is unknown."""
+        if _LEVELS[level] < self._threshold:
+            return
+        self.emit(
+            LogEntry(
+                self._timestamps.now(),
+                level,
+                self.service,
+                message,
+                tenant_id or None,
+                user_id or None,
+                request_id,
+                data,
+                None,
+                duration_ms,
+            )
+        )
+
+    def emit(self, entry: LogEntry) -> None:
+        line = self._render(entry) + b"\n"
+        try:
+            if self._bytes is not None:
+                self._bytes.write(line)
+                self._bytes.flush()
+            else:
+                self._stream.write(line.decode())
+        except (OSError, ValueError):
+            self.lost += 1
+
+
+def configure(
+    service: str, level: str = "info", stream: TextIO | None = None, *, console: bool = False
+) -> Log:
+    """Sends this process's logs to ``stream`` (stdout). ``level``: debug, info, warn, error. ``console``:
+    for people instead of machines. Call once, before serving; a later call replaces the earlier.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+    if level not in _LEVELS:
+        raise ValueError(f"log level must be one of {', '.join(_LEVELS)}, not {level!r}")
+    log = Log(service, stream or sys.stdout, level, console=console)
+    structlog.configure(
+        processors=[_split],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=lambda *name: _Logger(log, name[0] if name else None),
+        cache_logger_on_first_use=False,  # loggers made at import must follow a later configure()
+    )
+    _take_over_standard_logging(log, _LEVELS[level])
+    return log
+
+
+class _Logger:
+    """The end of structlog's chain."""
+
+    def __init__(self, log: Log, name: str | None) -> None:
+        self._log = log
+        self._name = name
+
+    def msg(self, level: str, message: str, data: dict[str, Any], error: BaseException | None) -> None:
+        self._log.write(level, message, data, error, self._name)
+
+    debug = info = warning = error = critical = msg
+
+
+def _split(
+    _logger: Any, method: str, event: MutableMapping[str, Any]
+) -> tuple[tuple[str, str, dict[str, Any], BaseException | None], dict[str, Any]]:
+    """structlog's one dictionary, taken apart into the entry's places."""
+    message = str(event.pop("event", ""))
+    error = _exception(event.pop("exc_info", None))
+    if error is None and isinstance(event.get("error"), BaseException):
+        error = event.pop("error")
+    return (method, message, dict(event), error), {}
+
+
+def _exception(exc_info: Any) -> BaseException | None:
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    if isinstance(exc_info, tuple):
+        return cast("BaseException | None", exc_info[1])
+    return sys.exc_info()[1] if exc_info else None
+
+
+class _StandardHandler(logging.Handler):
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - arguments that do not fit their format: log what there is
+            message = f"{record.msg} {record.args!r}"
+        level = record.levelname.lower()
+        self._log.write(level, message, {}, _exception(record.exc_info), record.name)
+
+
+def _take_over_standard_logging(log: Log, level: int) -> None:
+    """Other people's debugging and progress reports are noise unless we debug ourselves."""
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, _StandardHandler)]:
+        root.removeHandler(handler)
+    root.addHandler(_StandardHandler(log))
+    root.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
+    logging.captureWarnings(True)
