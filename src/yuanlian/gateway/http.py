@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import string
+from collections.abc import Iterable
 from http import HTTPStatus
+from typing import NamedTuple
+
+from yuanlian.kit.context import RequestContext
+from yuanlian.kit.envelope import encode, failure
+from yuanlian.kit.errors import AppError
+from yuanlian.kit.i18n import negotiate
+from yuanlian.kit.ids import new_id
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -75,3 +84,54 @@ class Request:
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""
         return self.first.get(name)
+
+
+class Response(NamedTuple):
+    """An answer whose body is at hand."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+class RefusedError(Exception):
+    """The connection cannot go on: answer ``status`` with the error's envelope, then close.
+
+    The statuses that the envelope's error codes do not name (408, 414, 431) are told truthfully as
+    the HTTP status and the envelope's ``code``; ``error.code`` is then the nearest one.
+    """
+
+    def __init__(self, error: AppError, status: int | None = None) -> None:
+        self.error = error
+        self.status = status
+        super().__init__(str(error))
+
+
+def error_response(error: AppError, request: Request, status: int | None = None) -> Response:
+    """The envelope of ``error`` in the language of the request."""
+    language = request.first.get(b"accept-language", b"").decode("latin-1")
+    context = RequestContext(request.request_id, negotiate(language), started=request.started)
+    envelope = failure(error, context)
+    if status is not None:
+        envelope.code = status
+    headers: Headers = [
+        (b"content-type", b"application/json; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+    ]
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers]
+    return Response(envelope.code, headers, encode(envelope))
+
+
+_ID_BYTES = (string.ascii_letters + string.digits + "_.-").encode()
+
+
+def choose_request_id(sent: bytes | None) -> str:
+    """The client's ``X-Request-ID`` when it is ``[A-Za-z0-9_.-]{1,64}``, else a new one. CONTRACT §3."""
+    if sent and len(sent) <= 64 and not sent.translate(None, _ID_BYTES):
+        return sent.decode("ascii")
+    return new_id("req")
+
+
+def tokens(value: bytes) -> Iterable[bytes]:
+    """The lower-case members of a comma-separated header value."""
+    return (part.strip().lower() for part in value.split(b","))

@@ -1,0 +1,238 @@
+"""From bytes to requests: llhttp's callbacks, and every limit on what a client may send."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import httptools
+
+from yuanlian.gateway.http import Headers, RefusedError, Request, choose_request_id
+from yuanlian.kit.errors import PayloadTooLargeError, ValidationError
+from yuanlian.kit.i18n import Text
+
+_MALFORMED = Text("请求报文格式错误", "Malformed request")
+_NO_HOST = Text("缺少 Host 请求头", "The Host header is missing")
+_REPEATED = Text("请求头重复", "A header that must be unique is repeated")
+_TARGET_TOO_LONG = Text("请求地址过长", "The request target is too long")
+_HEAD_TOO_LARGE = Text("请求头过大", "The request headers are too large")
+_BAD_TARGET = Text("请求地址不合法", "The request target is not valid")
+_NO_UPGRADE = Text("不支持此协议升级", "This upgrade is not supported")
+
+# A second value of one of these would let two readers see two different requests.
+_UNIQUE = frozenset(
+    {
+        b"authorization",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"host",
+        b"idempotency-key",
+        b"transfer-encoding",
+        b"x-request-id",
+        b"x-tenant-id",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes, counts and seconds that one connection is allowed."""
+
+    head_bytes: int = 32 * 1024
+    headers: int = 100
+    target_bytes: int = 8 * 1024
+    head_s: float = 10.0
+    body_stall_s: float = 30.0
+    idle_s: float = 60.0
+    write_stall_s: float = 60.0
+    linger_s: float = 2.0
+    sweep_s: float = 1.0
+
+
+class Stage(Enum):
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+
+
+class Reader(Protocol):
+    """Who the intake reports to."""
+
+    def body_limit(self, request: Request) -> int: ...
+
+    def may_upgrade(self, request: Request) -> bool: ...
+
+    def request_complete(self, request: Request) -> None: ...
+
+
+class Intake:
+    """Parses what one client sends. ``upgrading``: the request at which the parser stopped because it
+    may leave HTTP. ``continue_wanted``: the client waits for ``100 Continue`` before its body."""
+
+    def __init__(self, reader: Reader, client: tuple[str, int], limits: Limits) -> None:
+        self._reader = reader
+        self._client = client
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._refusal: RefusedError | None = None
+        self._request: Request | None = None
+        self._partial_head = 0
+        self._since = 0.0
+        self.stage = Stage.IDLE
+        self.upgrading: Request | None = None
+        self.continue_wanted = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._target = b""
+        self._headers: Headers = []
+        self._first: dict[bytes, bytes] = {}
+        self._head_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._body_limit = 0
+
+    def feed(self, data: bytes) -> None:
+        """Parses; complete requests are reported meanwhile.
+
+        Raises:
+            RefusedError: a limit is exceeded, or the request cannot be understood.
+            httptools.HttpParserUpgrade: with the offset of what follows an ``Upgrade`` request.
+        """
+        was_in_head = self.stage is Stage.HEAD
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            raise
+        except httptools.HttpParserError:
+            raise self._refusal or RefusedError(ValidationError(_MALFORMED)) from None
+        if self.stage is not Stage.HEAD:
+            return
+        # llhttp keeps an unfinished header to itself, however long: count what went into it.
+        self._partial_head = self._partial_head + len(data) if was_in_head else 0
+        if self._partial_head > self._limits.head_bytes:
+            raise RefusedError(ValidationError(_HEAD_TOO_LARGE), 431)
+
+    def current(self) -> Request:
+        """The request being read, as far as it is known; for the answer to a refusal."""
+        return self._request or self._new_request("", self._target)
+
+    def deadline(self, now: float) -> float:
+        """When patience with this client ends, nothing being served."""
+        if self.stage is Stage.HEAD:
+            return self._since + self._limits.head_s
+        return now + (self._limits.body_stall_s if self.stage is Stage.BODY else self._limits.idle_s)
+
+    # --- llhttp's callbacks -------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._begin()
+        self._request = None
+        self.stage = Stage.HEAD
+        self._since = time.monotonic()  # the event loop's clock
+
+    def on_url(self, fragment: bytes) -> None:
+        self._target += fragment
+        if len(self._target) > self._limits.target_bytes:
+            raise self._refused(ValidationError(_TARGET_TOO_LONG), 414)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.stage is not Stage.HEAD:
+            return  # a trailer of a chunked body; nothing here reads them
+        name = name.lower()
+        value = value.rstrip(b" \t")
+        self._head_bytes += len(name) + len(value) + 4
+        self._headers.append((name, value))
+        if len(self._headers) > self._limits.headers or self._head_bytes > self._limits.head_bytes:
+            raise self._refused(ValidationError(_HEAD_TOO_LARGE), 431)
+        if self._first.setdefault(name, value) is not value and name in _UNIQUE:
+            raise self._refused(ValidationError(_REPEATED))
+
+    def on_headers_complete(self) -> None:
+        request = self._new_request(self._parser.get_method().decode("ascii"), self._origin_form())
+        self._request = request
+        self.stage = Stage.BODY
+        has_body = self._check_framing(request)
+        if self._parser.should_upgrade():
+            self._check_upgrade(request, has_body)
+        if has_body:
+            self._expect_body(request)
+
+    def on_body(self, chunk: bytes) -> None:
+        self._body_bytes += len(chunk)
+        if self._body_bytes > self._body_limit:
+            raise self._refused(PayloadTooLargeError())
+        self._body.append(chunk)
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        assert request is not None  # llhttp completes heads before messages
+        self.stage = Stage.IDLE
+        self.continue_wanted = False
+        if self._body:
+            request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if self.upgrading is None:
+            self._request = None
+            self._reader.request_complete(request)
+
+    # --- rules --------------------------------------------------------------------------------
+
+    def _refused(
+        self, error: ValidationError | PayloadTooLargeError, status: int | None = None
+    ) -> RefusedError:
+        self._refusal = RefusedError(error, status)
+        return self._refusal
+
+    def _new_request(self, method: str, target: bytes) -> Request:
+        request = Request(
+            method,
+            target,
+            self._headers,
+            client=self._client,
+            version=self._parser.get_http_version(),
+            first=self._first,
+            started=time.perf_counter(),
+        )
+        request.request_id = choose_request_id(self._first.get(b"x-request-id"))
+        return request
+
+    def _origin_form(self) -> bytes:
+        """The target as ``/path?query``; the absolute form (RFC 9112 §3.2.2) loses its authority."""
+        target = self._target
+        if target.startswith((b"http://", b"https://")):
+            _, _, rest = target.partition(b"://")
+            _, slash, path = rest.partition(b"/")
+            target = slash + path or b"/"
+        if not target.startswith(b"/") or b"#" in target:
+            raise self._refused(ValidationError(_BAD_TARGET))
+        return target
+
+    def _check_framing(self, request: Request) -> bool:
+        """Whether a body follows. llhttp has refused what is ambiguous already."""
+        if request.version not in ("1.1", "1.0"):
+            raise self._refused(ValidationError(_MALFORMED))
+        chunked = b"transfer-encoding" in self._first
+        if request.version == "1.1" and not self._first.get(b"host"):
+            raise self._refused(ValidationError(_NO_HOST))
+        if chunked and (request.version == "1.0" or b"content-length" in self._first):
+            raise self._refused(ValidationError(_MALFORMED))
+        request.keep_alive = self._parser.should_keep_alive()
+        return chunked or self._first.get(b"content-length", b"0").strip(b"0") != b""
+
+    def _check_upgrade(self, request: Request, has_body: bool) -> None:
+        """llhttp takes what follows any upgrade for another protocol: with a body that we would not
+        read as one, the next request could be smuggled in it."""
+        if request.method == "CONNECT" or has_body:
+            raise self._refused(ValidationError(_NO_UPGRADE))
+        if self._reader.may_upgrade(request):
+            self.upgrading = request
+
+    def _expect_body(self, request: Request) -> None:
+        self._body_limit = self._reader.body_limit(request)
+        if int(self._first.get(b"content-length", b"0")) > self._body_limit:
+            raise self._refused(PayloadTooLargeError())
+        expects = self._first.get(b"expect", b"").lower() == b"100-continue"
+        self.continue_wanted = expects and request.version == "1.1"

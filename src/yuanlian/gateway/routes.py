@@ -1,0 +1,120 @@
+"""The routing table: which path goes to which service, and under which rules.
+
+Source: specification "API网关集成", CONTRACT §4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yuanlian.gateway.routes_file import Entry, parse
+from yuanlian.kit.errors import MethodNotAllowedError, NotFoundError
+from yuanlian.kit.i18n import Text
+
+DEFAULT_ROUTES = Path(__file__).with_name("routes.yaml")
+_NO_ROUTE = Text("接口不存在", "No such endpoint")
+_ANY_DEPTH = "**"
+_ONE_SEGMENT = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the table. ``timeout_s``: for the whole answer of the upstream. ``rate_limit``:
+    requests and milliseconds, or None."""
+
+    path: str
+    service: str
+    methods: frozenset[str]
+    auth: bool
+    rate_limit: tuple[int, int] | None
+    limit_by: str
+    timeout_s: float
+    max_body_bytes: int
+    retries: int
+
+    @classmethod
+    def of(cls, entry: Entry) -> Route:
+        methods = frozenset(entry.methods)
+        limit = entry.rateLimit
+        return cls(
+            path=entry.path,
+            service=entry.service,
+            methods=methods | {"HEAD"} if "GET" in methods else methods,
+            auth=entry.auth,
+            rate_limit=(limit.max, limit.windowMs) if limit else None,
+            limit_by=entry.limitBy,
+            timeout_s=entry.timeoutMs / 1000,
+            max_body_bytes=entry.maxBodyBytes,
+            retries=entry.retries,
+        )
+
+
+@dataclass(slots=True)
+class _Node:
+    """One position in the tree of path segments. ``exact``: routes that end here; ``below``: routes
+    that end in ``/**`` here. Routes of one path differ in their methods."""
+
+    literal: dict[str, _Node] = field(default_factory=dict)
+    one: _Node | None = None
+    exact: list[Route] = field(default_factory=list)
+    below: list[Route] = field(default_factory=list)
+
+
+class RouteTable:
+    """Immutable; a new file makes a new table."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+        self._root = _Node()
+        for route in routes:
+            self._insert(route)
+
+    @classmethod
+    def load(cls, text: str) -> RouteTable:
+        """Reads the YAML text of a table.
+
+        Raises:
+            RoutesError: with the line and the reason.
+        """
+        return cls([Route.of(entry) for entry in parse(text)])
+
+    def match(self, method: str, path: str) -> Route:
+        """The route of the most specific path: literal before ``*`` before ``**``, from the left.
+
+        Raises:
+            NotFoundError: no path matches. MethodNotAllowedError: with ``Allow``.
+        """
+        candidates = _find(self._root, path.strip("/").split("/"), 0)
+        for route in candidates:
+            if method in route.methods:
+                return route
+        if not candidates:
+            raise NotFoundError(_NO_ROUTE)
+        allowed = sorted({method for route in candidates for method in route.methods})
+        raise MethodNotAllowedError(headers=[("allow", ", ".join(allowed))])
+
+    def _insert(self, route: Route) -> None:
+        node = self._root
+        for segment in route.path.strip("/").split("/"):
+            if segment == _ANY_DEPTH:
+                node.below.append(route)
+                return
+            if segment == _ONE_SEGMENT:
+                node.one = node.one or _Node()
+                node = node.one
+            else:
+                node = node.literal.setdefault(segment, _Node())
+        node.exact.append(route)
+
+
+def _find(node: _Node, segments: list[str], depth: int) -> list[Route]:
+    if depth == len(segments):
+        return node.exact or node.below
+    literal = node.literal.get(segments[depth])
+    if literal is not None and (found := _find(literal, segments, depth + 1)):
+        return found
+    if node.one is not None and (found := _find(node.one, segments, depth + 1)):
+        return found
+    return node.below
