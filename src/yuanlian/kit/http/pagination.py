@@ -6,11 +6,11 @@ import base64
 from typing import Annotated
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from yuanlian.kit.errors import ValidationError
 
-Limit = Annotated[int, Parameter(ge=1, le=200, query="limit")]
+Limit = Annotated[int, QueryParameter(ge=1, le=200, name="limit")]
 DEFAULT_LIMIT = 50
 
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from yuanlian.contracts.attendance import StudentDay
 from yuanlian.kit.envelope import Body, Envelope, Page
@@ -25,7 +25,7 @@ from yuanlian.services.tenant.attendance.schemas import (
 from yuanlian.services.tenant.attendance.service import READ, WRITE, AttendanceService
 
 IdempotencyKey = Annotated[
-    str | None, Parameter(header="Idempotency-Key", pattern=r"^[A-Za-z0-9_.:\-]{1,64}$")
+    str | None, HeaderParameter(name="Idempotency-Key", pattern=r"^[A-Za-z0-9_.:\-]{1,64}$")
 ]
 
 
@@ -47,7 +47,7 @@ def routes(service: AttendanceService) -> list[HTTPRouteHandler]:
     @get("/api/tenant/attendance/board", summary="The board of a day")
     async def board(
         classId: str | None = None,  # noqa: N803 - wire name
-        day: Annotated[date | None, Parameter(query="date")] = None,
+        day: Annotated[date | None, QueryParameter(name="date")] = None,
     ) -> Response[Envelope[Board]]:
         """Counts and children of one class, or of every class the caller may see."""
         return reply(await service.board(require(READ), classId, day))
@@ -55,8 +55,8 @@ def routes(service: AttendanceService) -> list[HTTPRouteHandler]:
     @get("/api/tenant/attendance/events", summary="History, newest first")
     async def history(
         studentId: str | None = None,  # noqa: N803 - wire name
-        since: Annotated[str | None, Parameter(query="from")] = None,
-        until: Annotated[str | None, Parameter(query="to")] = None,
+        since: Annotated[str | None, QueryParameter(name="from")] = None,
+        until: Annotated[str | None, QueryParameter(name="to")] = None,
         limit: Limit = DEFAULT_LIMIT,
         cursor: str | None = None,
     ) -> Response[Envelope[Page[AttendanceEventOut]]]:
@@ -68,8 +68,8 @@ def routes(service: AttendanceService) -> list[HTTPRouteHandler]:
 
     @get("/api/tenant/attendance/days", summary="Folded days, for rebuilding analytics")
     async def days(
-        first: Annotated[date, Parameter(query="from")],
-        last: Annotated[date, Parameter(query="to")],
+        first: Annotated[date, QueryParameter(name="from")],
+        last: Annotated[date, QueryParameter(name="to")],
         limit: Limit = DEFAULT_LIMIT,
         cursor: str | None = None,
     ) -> Response[Envelope[Page[StudentDay]]]:
