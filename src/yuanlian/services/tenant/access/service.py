@@ -8,7 +8,7 @@ condition cannot turn a list into the whole kindergarten, and a list costs what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement
@@ -79,6 +79,13 @@ class Access:
     ) -> None:
         if not self.allows_class(principal, permission, class_id, attributes):
             raise AuthorizationError
+
+    def decider(
+        self, principal: Principal, permission: str, attributes: Attributes
+    ) -> Callable[[str, str], bool]:
+        """``allows`` for the rows of a list: called with ``id`` and ``classId`` of each."""
+        decide = self._authorizer.decider(principal, permission, attributes.as_user())
+        return lambda id_, class_id: decide({"id": id_, "classId": class_id})
 
     def student_candidates(
         self, principal: Principal, permission: str, attributes: Attributes
