@@ -19,46 +19,75 @@ class Event:
 
 
 class Realtime(Protocol):
-    """Best-effort fan-out with bounded history per tenant; what must not be lost goes over the bus."""
+    """Best-effort fan-out with bounded history per tenant; what must not be lost goes over the bus.
+
+    Events of one tenant reach every subscriber in one order, that of their cursors.
+    """
 
     async def publish(self, events: Sequence[Event]) -> None: ...
-
-    async def cursor(self, tenant_id: str) -> str:
-        """The point in the tenant's history reached now, to follow from later."""
-        ...
 
     async def close_user(self, tenant_id: str, user_id: str, code: int) -> None:
         """Ends the user's connections in that tenant (4401, 4403), so that they reconnect with
         what they may see now."""
         ...
 
+    async def cursor(self, tenant_id: str) -> str:
+        """Where the tenant's history stands. Taken *before* a snapshot is read, it resumes after
+        that snapshot without a gap."""
+        ...
+
 
 class Subscriber(Protocol):
-    """One connection. Called on the event loop; must not block and must not raise."""
+    """One connection, compared by identity. Called on the event loop; must not block and must not
+    raise; may detach itself while it is being called."""
 
-    tenant_id: str
-    user_id: str
+    @property
+    def tenant_id(self) -> str: ...
 
-    def deliver(self, frame: bytes, cursor: str) -> None: ...
+    @property
+    def user_id(self) -> str: ...
+
+    def deliver(self, frame: bytes, cursor: str) -> None:
+        """``frame``: ready to be written to the connection, shared with every other subscriber."""
+        ...
 
     def close(self, code: int) -> None: ...
 
 
 class Hub(Realtime, Protocol):
-    """The side of realtime that connections hang on."""
+    """The side of realtime that connections hang on. A subscriber is attached in its own tenant and
+    never hears of another, whatever the names of the channels. Nothing is delivered between the
+    calls of one turn of the event loop: ``attach`` and then ``replay`` leave no gap and repeat nothing.
+    """
 
     def attach(self, subscriber: Subscriber, channels: Iterable[str]) -> str:
-        """Starts delivery and returns the cursor from which it starts."""
+        """Starts delivery and returns the cursor from which it starts. Called again, it adds
+        channels; with none, the subscriber is only within reach of ``close_user``."""
         ...
 
-    def subscribe(self, subscriber: Subscriber, channel: str) -> None: ...
+    def subscribe(self, subscriber: Subscriber, channel: str) -> str:
+        """Adds one channel to an attached subscriber; returns the cursor from which it starts."""
+        ...
 
-    def detach(self, subscriber: Subscriber) -> None: ...
+    def unsubscribe(self, subscriber: Subscriber, channel: str) -> None: ...
+
+    def detach(self, subscriber: Subscriber) -> None:
+        """Ends delivery; nothing happens when it is not attached."""
+        ...
 
     def replay(self, subscriber: Subscriber, cursor: str) -> bool:
-        """Delivers what came after ``cursor`` on the subscriber's channels, in order; False when
-        history no longer reaches that far (or the cursor is not ours)."""
+        """Delivers what came after ``cursor`` on the subscriber's channels, in order; False, and
+        nothing delivered, when history no longer reaches that far (or the cursor is not ours)."""
         ...
 
 
 Encode = Callable[[dict[str, Any]], bytes]
+"""A server message to the bytes that subscribers write."""
+
+
+def user_channel(user_id: str) -> str:
+    """The channel that only this user follows; clients call their own just ``user``."""
+    return f"{USER_CHANNEL_PREFIX}{user_id}"
+
+
+USER_CHANNEL_PREFIX = "user:"
