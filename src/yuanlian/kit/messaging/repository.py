@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Table, bindparam, delete, insert, select
+from sqlalchemy import BigInteger, String, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from yuanlian.kit.messaging.message import Message
@@ -61,11 +61,14 @@ def insert_outbox(session: Session, messages: Sequence[Message]) -> None:
 
 def next_outbox(session: Session, published: Sequence[int], now_ms: int, limit: int) -> list[OutboxEntry]:
     """Deletes what has been published and returns what is due next, oldest first."""
-    connection = session.connection()
-    if published:
-        connection.execute(_delete_outbox, {"sequences": published})
-    found = connection.execute(_select_outbox, {"now": now_ms, "limit": limit})
+    delete_outbox(session, published)
+    found = session.connection().execute(_select_outbox, {"now": now_ms, "limit": limit})
     return [OutboxEntry(*row) for row in found]
+
+
+def delete_outbox(session: Session, sequences: Sequence[int]) -> None:
+    if sequences:
+        session.connection().execute(_delete_outbox, {"sequences": sequences})
 
 
 # inbox
@@ -90,3 +93,184 @@ def insert_seen(session: Session, consumer: str, ids: Sequence[str], now_ms: int
 
 def delete_seen_before(session: Session, before_ms: int) -> int:
     return session.connection().execute(_delete_seen, {"before": before_ms}).rowcount
+
+
+# deliveries of LocalBus
+
+
+class StoredDelivery(NamedTuple):
+    sequence: int
+    attempt: int
+    body: str
+
+
+class Postponed(NamedTuple):
+    sequence: int
+    due_at: int
+    reason: str
+
+
+class Buried(NamedTuple):
+    sequence: int
+    reason: str
+
+
+_last_delivery = select(func.max(_DELIVERIES.c.sequence))
+_insert_deliveries = insert(_DELIVERIES)
+_select_deliveries = (
+    select(_DELIVERIES.c.sequence, _DELIVERIES.c.attempt, _DELIVERIES.c.body)
+    .where(_DELIVERIES.c.queue == bindparam("queue"), _DELIVERIES.c.due_at <= bindparam("now"))
+    .order_by(_DELIVERIES.c.due_at, _DELIVERIES.c.sequence)
+    .limit(bindparam("limit"))
+)
+_next_due = select(func.min(_DELIVERIES.c.due_at)).where(
+    _DELIVERIES.c.queue == bindparam("queue"), _DELIVERIES.c.due_at > bindparam("now")
+)
+_delete_deliveries = delete(_DELIVERIES).where(
+    _DELIVERIES.c.sequence.in_(bindparam("sequences", expanding=True))
+)
+_postpone = (
+    update(_DELIVERIES)
+    .where(_DELIVERIES.c.sequence == bindparam("of"))
+    .values(attempt=_DELIVERIES.c.attempt + 1, due_at=bindparam("at"), last_error=bindparam("reason"))
+)
+_bury_delivery = insert(_DEAD).from_select(
+    ["queue", "message_id", "body", "attempts", "reason", "failed_at"],
+    select(
+        _DELIVERIES.c.queue,
+        _DELIVERIES.c.message_id,
+        _DELIVERIES.c.body,
+        _DELIVERIES.c.attempt + 1,
+        bindparam("reason", type_=String),
+        bindparam("now", type_=BigInteger),
+    ).where(_DELIVERIES.c.sequence == bindparam("of")),
+)
+
+
+def insert_deliveries(
+    session: Session, deliveries: Sequence[tuple[str, Message]], above: int, now_ms: int
+) -> int:
+    """One row per pair of queue and message, numbered upwards without a gap.
+
+    Returns the first number; it is above ``above`` and above every number in the table.
+    """
+    connection = session.connection()
+    first = max(connection.execute(_last_delivery).scalar() or 0, above) + 1
+    bodies: dict[str, str] = {}
+    rows = [
+        {
+            "sequence": sequence,
+            "queue": queue,
+            "message_id": message.id,
+            "attempt": 0,
+            "due_at": now_ms,
+            "body": bodies.get(message.id) or bodies.setdefault(message.id, encode(message)),
+        }
+        for sequence, (queue, message) in enumerate(deliveries, first)
+    ]
+    connection.execute(_insert_deliveries, rows)
+    return first
+
+
+def due_deliveries(
+    session: Session, queue: str, now_ms: int, limit: int
+) -> tuple[list[StoredDelivery], int | None]:
+    """What may be delivered now, longest due first, and when the next one after that is due."""
+    connection = session.connection()
+    found = connection.execute(_select_deliveries, {"queue": queue, "now": now_ms, "limit": limit})
+    rows = [StoredDelivery(*row) for row in found]
+    return rows, connection.execute(_next_due, {"queue": queue, "now": now_ms}).scalar()
+
+
+def settle_deliveries(
+    session: Session,
+    done: Sequence[int],
+    postponed: Sequence[Postponed],
+    buried: Sequence[Buried],
+    now_ms: int,
+) -> None:
+    connection = session.connection()
+    if buried:
+        connection.execute(
+            _bury_delivery,
+            [{"of": b.sequence, "reason": b.reason[:REASON_LENGTH], "now": now_ms} for b in buried],
+        )
+    gone = [*done, *(b.sequence for b in buried)]
+    if gone:
+        connection.execute(_delete_deliveries, {"sequences": gone})
+    if postponed:
+        connection.execute(
+            _postpone,
+            [{"of": p.sequence, "at": p.due_at, "reason": p.reason[:REASON_LENGTH]} for p in postponed],
+        )
+
+
+# dead letters
+
+OUTBOX = "outbox"
+"""The queue that a dead letter names when it never reached the bus."""
+
+
+class DeadLetter(NamedTuple):
+    """``body``: the message as JSON. ``attempts``: how often its handler was called."""
+
+    id: int
+    queue: str
+    message_id: str
+    reason: str
+    attempts: int
+    failed_at: int
+    body: str
+
+
+_dead_columns = [_DEAD.c[name] for name in DeadLetter._fields]
+_insert_dead = insert(_DEAD)
+_delete_dead = delete(_DEAD).where(_DEAD.c.id.in_(bindparam("ids", expanding=True)))
+
+
+def bury_outbox(session: Session, entries: Sequence[OutboxEntry], reason: str, now_ms: int) -> None:
+    rows = [
+        {
+            "queue": OUTBOX,
+            "message_id": entry.message_id,
+            "body": entry.body,
+            "reason": reason[:REASON_LENGTH],
+            "attempts": 0,
+            "failed_at": now_ms,
+        }
+        for entry in entries
+    ]
+    session.connection().execute(_insert_dead, rows)
+    delete_outbox(session, [entry.sequence for entry in entries])
+
+
+def select_dead(
+    session: Session, limit: int, before: int | None = None, queue: str | None = None
+) -> list[DeadLetter]:
+    """Newest first; ``before``: only those with a smaller id."""
+    statement = select(*_dead_columns).order_by(_DEAD.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(_DEAD.c.id < before)
+    if queue is not None:
+        statement = statement.where(_DEAD.c.queue == queue)
+    return [DeadLetter(*row) for row in session.connection().execute(statement)]
+
+
+def select_dead_by_id(session: Session, ids: Sequence[int]) -> list[DeadLetter]:
+    statement = select(*_dead_columns).where(_DEAD.c.id.in_(ids)).order_by(_DEAD.c.id)
+    return [DeadLetter(*row) for row in session.connection().execute(statement)]
+
+
+def select_dead_between(session: Session, queue: str, after: int, last: int, limit: int) -> list[DeadLetter]:
+    """Oldest first, as they are replayed."""
+    statement = (
+        select(*_dead_columns)
+        .where(_DEAD.c.queue == queue, _DEAD.c.id > after, _DEAD.c.id <= last)
+        .order_by(_DEAD.c.id)
+        .limit(limit)
+    )
+    return [DeadLetter(*row) for row in session.connection().execute(statement)]
+
+
+def delete_dead(session: Session, ids: Sequence[int]) -> int:
+    return session.connection().execute(_delete_dead, {"ids": ids}).rowcount

@@ -1,0 +1,176 @@
+"""Messages per second through outbox → relay → three queues → handlers, all durable, in one process.
+
+    python bench/bench_bus.py [--seconds 5] [--rate N] [--profile]
+
+Without ``--rate`` writers add as fast as the relay keeps up. With it, messages are added at that rate
+and the time from their commit to each handler is printed. The handlers do nothing: this is the cost
+of the bus alone. ``--profile`` prints where the event loop's thread spends its time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import platform
+import pstats
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import sqlalchemy
+import uvloop
+
+from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.database.batching import Batcher
+from yuanlian.kit.database.schema import Base
+from yuanlian.kit.database.sqlite import SqliteDatabase
+from yuanlian.kit.messaging import outbox
+from yuanlian.kit.messaging.bus import Subscription
+from yuanlian.kit.messaging.local import LocalBus
+from yuanlian.kit.messaging.message import Message
+from yuanlian.kit.messaging.relay import Relay
+
+QUEUES = ("attendance.queue", "notification.queue", "analytics.queue")
+TYPE = "attendance.update"
+IN_FLIGHT = 2000
+WRITERS = 8
+# About the size of an attendance event with two recipients.
+DATA = {
+    "id": "attendance_0192f1c8a7f07c3e8f5d6a7b8c9d0e1f",
+    "studentId": "student_0192f1c8a7f07c3e8f5d6a7b8c9d0e1f",
+    "studentName": "甲一",
+    "classId": "class_01",
+    "className": "小一班",
+    "type": "check_in",
+    "dayState": "present",
+    "dayVersion": 1,
+    "date": "2026-03-02",
+    "occurredAt": 1772409600000,
+    "receivedAt": 1772409600123,
+    "recipients": [
+        {"guardianId": f"guardian_{n}", "name": "乙", "relation": "mother", "userId": f"user_{n}"}
+        for n in range(2)
+    ],
+}
+
+
+class Meter:
+    """Counts what the handlers got, and how long after the commit."""
+
+    def __init__(self) -> None:
+        self.committed_at: dict[str, float] = {}
+        self.added = 0
+        self.handled = 0
+        self.batches = 0
+        self.latencies: list[float] = []
+
+    async def handle(self, messages: Sequence[Message]) -> None:
+        now = time.perf_counter()
+        self.handled += len(messages)
+        self.batches += 1
+        for message in messages:
+            committed = self.committed_at.get(message.id)
+            # A handler may hear of a message before its writer has heard of the commit.
+            self.latencies.append(max(now - committed, 0.0) if committed else 0.0)
+
+    @property
+    def outstanding(self) -> int:
+        return self.added - self.handled // len(QUEUES)
+
+
+async def add(database: SqliteDatabase, meter: Meter, size: int) -> None:
+    messages = [Message.new(TYPE, "tenant_bench", DATA) for _ in range(size)]
+    meter.added += size
+    await database.write(lambda session: outbox.add(session, messages))
+    now = time.perf_counter()
+    meter.committed_at.update((message.id, now) for message in messages)
+
+
+async def flood(database: SqliteDatabase, meter: Meter, until: float) -> None:
+    async def writer() -> None:
+        while time.perf_counter() < until:
+            if meter.outstanding > IN_FLIGHT:
+                await asyncio.sleep(0.002)
+            else:
+                await add(database, meter, 16)
+
+    await asyncio.gather(*(writer() for _ in range(WRITERS)))
+
+
+async def pace(database: SqliteDatabase, meter: Meter, until: float, rate: float) -> None:
+    """Single messages at an even rate; those that come together share a statement, as check-ins do."""
+
+    async def store(batch: Sequence[None]) -> Sequence[Exception | None]:
+        await add(database, meter, len(batch))
+        return batch
+
+    batcher: Batcher[None, None] = Batcher(store)
+    tasks: set[asyncio.Task[None]] = set()
+    start, sent = time.perf_counter(), 0
+    while (now := time.perf_counter()) < until:
+        due = int((now - start) * rate)
+        for _ in range(due - sent):
+            task = asyncio.create_task(batcher.submit(None))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        sent = due
+        await asyncio.sleep(0.002)
+    await asyncio.gather(*tasks)
+
+
+async def run(seconds: float, rate: float | None, profile: cProfile.Profile | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        database = SqliteDatabase(Path(folder) / "bench.db")
+        database.migrate(lambda connection: Base.metadata.create_all(connection))
+        bus, meter = LocalBus(database, SystemClock()), Meter()
+        for queue in QUEUES:
+            bus.subscribe(Subscription(queue, (TYPE,), meter.handle))
+        relay = Relay(database, bus, SystemClock())
+        await bus.start()
+        await relay.start()
+        started, cpu = time.perf_counter(), time.process_time()
+        if profile:
+            profile.enable()
+        until = started + seconds
+        await (pace(database, meter, until, rate) if rate else flood(database, meter, until))
+        while meter.outstanding:
+            await asyncio.sleep(0.001)
+        if profile:
+            profile.disable()
+        report(meter, time.perf_counter() - started, time.process_time() - cpu)
+        await relay.stop()
+        await bus.stop()
+        await database.close()
+
+
+def report(meter: Meter, elapsed: float, cpu: float) -> None:
+    count = meter.added
+    cuts = statistics.quantiles(meter.latencies, n=100)
+    print(f"{count} messages, {meter.handled} deliveries in {meter.batches} batches, {elapsed:.2f} s")
+    print(f"{count / elapsed:,.0f} messages/s, {meter.handled / elapsed:,.0f} deliveries/s")
+    print(f"{cpu / count * 1e6:.0f} us of CPU per message, {cpu / elapsed:.2f} cores")
+    print(f"commit to handler: p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    print(
+        f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}, "
+        f"SQLAlchemy {sqlalchemy.__version__}, SQLite {sqlite3.sqlite_version}, uvloop {uvloop.__version__}"
+    )
+    profile = cProfile.Profile() if options.profile else None
+    uvloop.run(run(options.seconds, options.rate, profile))
+    if profile:
+        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What becomes of a delivery, whatever the broker: done, tried again later, or given up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from yuanlian.kit.context import RequestContext, serving
+from yuanlian.kit.errors import AppError
+from yuanlian.kit.ids import new_id
+from yuanlian.kit.messaging.bus import Handler
+from yuanlian.kit.messaging.message import Message
+
+BACKOFF_SECONDS = (1, 5, 30, 300)
+"""Before the first, second, third and every later retry. CONTRACT §8."""
+
+_log = structlog.get_logger("bus")
+
+
+class Delivery(NamedTuple):
+    """``tag``: by which the adapter settles it. ``attempt``: failed deliveries before this one."""
+
+    tag: int
+    message: Message
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    after_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    reason: str
+
+
+Outcome = Done | Retry | Dead
+DONE = Done()
+
+
+async def deliver(queue: str, handler: Handler, deliveries: Sequence[Delivery]) -> list[Outcome]:
+    """Hands the batch to ``handler`` and returns one outcome per delivery, in order.
+
+    When the batch raises, each message is tried alone, so that only those that fail alone fail.
+    """
+    if len(deliveries) > 1:
+        try:
+            with serving(RequestContext(request_id=new_id("req"))):
+                await handler([delivery.message for delivery in deliveries])
+        except Exception as error:  # noqa: BLE001 - found again, and judged, message by message
+            _log.warning(
+                "batch failed, trying each alone", queue=queue, size=len(deliveries), error=reason(error)
+            )
+        else:
+            return [DONE] * len(deliveries)
+    return [await _deliver_alone(queue, handler, delivery) for delivery in deliveries]
+
+
+async def _deliver_alone(queue: str, handler: Handler, delivery: Delivery) -> Outcome:
+    message = delivery.message
+    try:
+        with serving(RequestContext(request_id=message.requestId or new_id("req"))):
+            await handler([message])
+    except Exception as error:  # noqa: BLE001 - becomes the outcome
+        outcome = judge(error, delivery)
+        _log.warning(
+            "delivery failed",
+            queue=queue,
+            message_id=message.id,
+            type=message.type,
+            request_id=message.requestId,
+            attempt=delivery.attempt,
+            outcome=type(outcome).__name__.lower(),
+            error=outcome.reason,
+            exc_info=not isinstance(error, AppError),
+        )
+        return outcome
+    return DONE
+
+
+def judge(error: Exception, delivery: Delivery) -> Retry | Dead:
+    """A permanent error is not tried again; another is, ``message.retry`` times at most."""
+    if _is_permanent(error) or delivery.attempt >= delivery.message.retry:
+        return Dead(reason(error))
+    return Retry(backoff_ms(delivery.attempt), reason(error))
+
+
+def backoff_ms(attempt: int) -> int:
+    """The wait after the failure of a delivery that had ``attempt`` failures before."""
+    return BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)] * 1000
+
+
+def reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _is_permanent(error: Exception) -> bool:
+    if isinstance(error, AppError):
+        return not error.retryable
+    return isinstance(error, msgspec.DecodeError)  # ``msgspec.ValidationError`` is one
