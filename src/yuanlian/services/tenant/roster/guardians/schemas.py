@@ -9,8 +9,8 @@ from yuanlian.services.tenant.wire import EmailText, Id, PhoneText, ShortText
 
 
 class NewGuardian(msgspec.Struct, forbid_unknown_fields=True):
-    """Either ``userId`` (somebody who can sign in; name and phone come from there), or ``name`` and
-    ``phone``."""
+    """Either ``userId`` (somebody who can sign in; name, phone and e-mail come from there), or ``name``
+    and ``phone``."""
 
     relation: ShortText
     userId: Id | None = None

@@ -171,14 +171,12 @@ def _checked(body: NewGuardian, account: Account | None) -> Person:
     relation = fields.relation("relation", body.relation)
     email = fields.email("email", body.email) if body.email is not None else None
     if account is not None:
-        for field in ("name", "phone"):
+        for field in ("name", "phone", "email"):
             if getattr(body, field) is not None:
-                fields.refuse(
-                    field, "已指定 userId，姓名和手机号以账号为准", "comes from the account; leave it out"
-                )
+                fields.refuse(field, "已指定 userId，以账号资料为准", "comes from the account; leave it out")
         fields.done()
         name, phone = account.name, _usable_phone(account)
-        return Person(name, relation, account.id, phone, email or account.email)
+        return Person(name, relation, account.id, phone, account.email)
     for field in ("name", "phone"):
         if getattr(body, field) is None:
             fields.errors.append(FieldError(field, REQUIRED))
@@ -212,7 +210,9 @@ def _known(session: Session, person: Person) -> Guardian | None:
         if found.user_id not in (None, person.user_id):
             raise ConflictError(OTHER_USER, [FieldError("userId", OTHER_USER)])
         found.user_id = person.user_id
-    if person.email is not None:
+        found.email = person.email or found.email
+    elif person.email is not None:
+        # The address serves the person's other children too; it is not changed in passing.
         if found.email not in (None, person.email):
             raise ConflictError(OTHER_EMAIL, [FieldError("email", OTHER_EMAIL)])
         found.email = person.email

@@ -21,19 +21,20 @@ from yuanlian.services.tenant.roster.students.service import READ, WRITE, Studen
 from yuanlian.services.tenant.wire import StudentStatus
 
 PATH = "/api/tenant/students"
+InClass = Annotated[str | None, Parameter(query="classId")]
 Search = Annotated[str | None, Parameter(query="q", max_length=50, description="Part of a name")]
 
 
 def routes(service: StudentService) -> list[ControllerRouterHandler]:
     @get(PATH, summary="List the children the caller may see")
     async def list_students(
-        classId: str | None = None,
+        class_id: InClass = None,
         status: StudentStatus | None = None,
         q: Search = None,
         cursor: str | None = None,
         limit: Limit = DEFAULT_LIMIT,
     ) -> Response[Envelope[Page[StudentView]]]:
-        filter_ = StudentFilter(classId, status, q)
+        filter_ = StudentFilter(class_id, status, q)
         return reply(await service.list_(require(READ), filter_, cursor, limit))
 
     @post(PATH, summary="Enrol a child")
