@@ -25,7 +25,8 @@ class Recipient(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class AttendanceUpdated(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One attendance event was recorded. Times in epoch ms; ``date`` is ISO, the tenant's day.
+    """One attendance event was recorded. Times in epoch ms; ``date`` is ISO, the tenant's day
+    in ``timeZone`` (IANA), in which times are told to people.
 
     ``late``: it occurred long before it was received; it changes counts, and announces nothing as
     new. ``dayVersion`` grows with every event of that child's day, so that a consumer can tell
@@ -48,6 +49,7 @@ class AttendanceUpdated(msgspec.Struct, frozen=True, omit_defaults=True):
     method: str | None = None
     temperature: float | None = None
     recipients: tuple[Recipient, ...] = ()
+    timeZone: str = "Asia/Shanghai"
 
 
 class StudentDay(msgspec.Struct, frozen=True):

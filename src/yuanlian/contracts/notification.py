@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -10,10 +10,15 @@ NOTIFICATION_EMAIL = "notification.email"
 
 
 class SendEmail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The specification's ``notification.email`` data. ``receiptId`` is the receipt to bring up to date."""
+    """The specification's ``notification.email`` data.
+
+    ``template`` names a template of the notification service and ``variables`` fill it.
+    ``receiptId`` is the receipt to bring up to date; without one nobody records the outcome.
+    """
 
     to: str
     subject: str
     template: str
     variables: dict[str, Any]
     receiptId: str | None = None
+    locale: Literal["zh", "en"] = "zh"

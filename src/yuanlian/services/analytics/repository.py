@@ -1,0 +1,120 @@
+"""All SQL of analytics."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import date
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import Row, Table, bindparam, case, delete, func, select
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement, Insert, Select
+
+from yuanlian.services.analytics.models import StudentDayRow
+
+_DAYS = cast("Table", StudentDayRow.__table__)
+_D = _DAYS.c
+_VALUES = ("class_id", "class_name", "state", "version")
+STATES = ("present", "late", "absent", "leave", "left")
+
+
+class StudentDate(NamedTuple):
+    student_id: str
+    date: date
+
+
+class DayState(NamedTuple):
+    class_id: str
+    class_name: str
+    state: str
+    version: int
+
+
+def _sqlite_upsert() -> Insert:
+    statement = sqlite.insert(_DAYS)
+    return statement.on_conflict_do_update(
+        index_elements=[_D.tenant_id, _D.date, _D.student_id],
+        set_={name: statement.excluded[name] for name in _VALUES},
+        where=statement.excluded.version >= _D.version,
+    )
+
+
+def _mysql_upsert() -> Insert:
+    statement = mysql.insert(_DAYS)
+    newer = statement.inserted.version >= _D.version
+    # Assigned from left to right: ``version`` last, because the others compare with the old one.
+    return statement.on_duplicate_key_update(
+        [(name, func.if_(newer, statement.inserted[name], _D[name])) for name in _VALUES]
+    )
+
+
+_UPSERTS = {"sqlite": _sqlite_upsert(), "mysql": _mysql_upsert(), "mariadb": _mysql_upsert()}
+
+_DELETE = delete(_DAYS).where(
+    _D.date == bindparam("of_date"),
+    _D.student_id == bindparam("of_student"),
+    _D.version == bindparam("of_version"),
+)
+
+
+class AnalyticsRepository:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def store(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Puts each row in place unless a newer ``version`` is there; one statement for all of them."""
+        if rows:
+            connection = self._session.connection()
+            connection.execute(_UPSERTS[connection.dialect.name], rows)
+
+    def days(self, start: date, end: date) -> dict[StudentDate, DayState]:
+        """Every row of the tenant in the range, both ends included."""
+        query = select(_D.student_id, _D.date, *(_D[name] for name in _VALUES)).where(
+            _D.date.between(start, end)
+        )
+        return {
+            StudentDate(student, day): DayState(*values)
+            for student, day, *values in self._session.execute(query)
+        }
+
+    def remove(self, versions: dict[StudentDate, int]) -> None:
+        """Removes these rows, as far as they still have that version."""
+        if versions:
+            self._session.execute(
+                _DELETE,
+                [
+                    {"of_student": student, "of_date": day, "of_version": version}
+                    for (student, day), version in versions.items()
+                ],
+            )
+
+    def per_class_and_day(
+        self, start: date, end: date, classes: Collection[str] | None
+    ) -> Sequence[Row[Any]]:
+        """``date class_id class_name`` and the counts."""
+        columns = (_D.date, _D.class_id, func.max(_D.class_name).label("class_name"))
+        query = _counted(start, end, classes, *columns)
+        return self._session.execute(
+            query.group_by(_D.date, _D.class_id).order_by(_D.date, _D.class_id)
+        ).all()
+
+    def per_day(self, start: date, end: date, classes: Collection[str] | None) -> Sequence[Row[Any]]:
+        query = _counted(start, end, classes, _D.date)
+        return self._session.execute(query.group_by(_D.date).order_by(_D.date)).all()
+
+    def per_class(self, start: date, end: date, classes: Collection[str] | None) -> Sequence[Row[Any]]:
+        columns = (_D.class_id, func.max(_D.class_name).label("class_name"))
+        query = _counted(start, end, classes, *columns)
+        return self._session.execute(query.group_by(_D.class_id).order_by(_D.class_id)).all()
+
+
+def _counted(
+    start: date, end: date, classes: Collection[str] | None, *columns: ColumnElement[Any]
+) -> Select[Any]:
+    """``classes``: only these; None for all. A day that is ``unchecked`` is no record."""
+    counts = (func.sum(case((_D.state == state, 1), else_=0)).label(state) for state in STATES)
+    query = select(*columns, *counts, func.count().label("total")).where(
+        _D.date.between(start, end), _D.state.in_(STATES)
+    )
+    return query if classes is None else query.where(_D.class_id.in_(classes))

@@ -1,0 +1,60 @@
+"""HTTP in and out (CONTRACT §11)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+
+from yuanlian.kit.envelope import Body, Envelope, Page
+from yuanlian.kit.http.app import caller, reply, require
+from yuanlian.kit.http.pagination import DEFAULT_LIMIT, Limit, decode_cursor
+from yuanlian.services.notification.schemas import (
+    AnnouncementSent,
+    NewAnnouncement,
+    NotificationView,
+    ReceiptView,
+)
+from yuanlian.services.notification.service import NotificationService
+
+IdempotencyKey = Annotated[
+    str | None, Parameter(header="Idempotency-Key", pattern=r"^[A-Za-z0-9_.:-]{1,64}$")
+]
+
+
+def routes(service: NotificationService) -> list[HTTPRouteHandler]:
+    @get("/api/notifications", summary="Own inbox, the newest first")
+    async def inbox(
+        limit: Limit = DEFAULT_LIMIT, cursor: str | None = None, unread: bool = False
+    ) -> Response[Envelope[Page[NotificationView]]]:
+        principal = require("notification.read")
+        page = await service.inbox(principal.user_id, before=_position(cursor), unread=unread, limit=limit)
+        return reply(page)
+
+    @post("/api/notifications/{notification_id:str}/read", status_code=200, summary="Mark one's own as read")
+    async def read(notification_id: str) -> Response[Envelope[NotificationView]]:
+        principal = require("notification.read")
+        return reply(await service.mark_read(notification_id, principal.user_id))
+
+    @get("/api/notifications/{id_:str}/receipts", summary="Whom it reached, per recipient and channel")
+    async def receipts(
+        id_: str, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None
+    ) -> Response[Envelope[Page[ReceiptView]]]:
+        page = await service.receipts(caller(), id_, after=_position(cursor), limit=limit)
+        return reply(page)
+
+    @post("/api/notifications/announcements", summary="Tell an audience")
+    async def announce(
+        data: Body[NewAnnouncement], idempotency_key: IdempotencyKey = None
+    ) -> Response[Envelope[AnnouncementSent]]:
+        sent = await service.announce(require("announcement.write"), data.data, idempotency_key)
+        return reply(sent, 200 if sent.duplicate else 201)
+
+    return [inbox, read, receipts, announce]
+
+
+def _position(cursor: str | None) -> str | None:
+    key = decode_cursor(cursor, str)
+    return str(key[0]) if key else None
