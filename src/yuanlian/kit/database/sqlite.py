@@ -138,6 +138,8 @@ def _commit(connection: Connection, group: list[_Work], guard: TenantGuard) -> N
     except Exception as error:  # noqa: BLE001 - nobody in the group was stored; each must hear it
         for item in group:
             item.error = item.error or error
+        # Whatever state the failed COMMIT left behind goes with its connection.
+        connection.invalidate()
 
 
 def _answer(group: list[_Work]) -> None:

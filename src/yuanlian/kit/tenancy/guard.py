@@ -167,10 +167,13 @@ class _TenantCompiler:
         return text
 
 
-def _unwrap(context: ExceptionContext) -> None:
+def _unwrap(context: ExceptionContext) -> AppError | None:
     """A missing tenant is met while values are bound; give the caller that error, not its wrapping."""
-    if isinstance(context.original_exception, AppError):
-        context.chained_exception = context.original_exception
+    error = context.original_exception
+    if not isinstance(error, AppError):
+        return None
+    # A new one: SQLAlchemy raises it from the original, which must not be its own cause.
+    return type(error)(error.message, error.details, error.headers)
 
 
 def _check_statement(
