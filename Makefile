@@ -36,13 +36,13 @@ lock: $(STAMP) ## writes both locks anew from pyproject.toml
 		--no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.lock
 
 bench-checkin: $(STAMP) ## durable check-ins per second, beside the same work done the usual way
-	@$(BIN)/python bench/bench_checkin.py $(ARGS)
+	@$(BIN)/python -m bench.bench_checkin $(ARGS)
 
 bench-realtime: $(STAMP) ## board deliveries per second
-	@$(BIN)/python bench/bench_realtime.py $(ARGS)
+	@$(BIN)/python -m bench.bench_realtime $(ARGS)
 
 bench-bus: $(STAMP) ## messages per second through outbox, relay and bus
-	@$(BIN)/python bench/bench_bus.py $(ARGS)
+	@$(BIN)/python -m bench.bench_bus $(ARGS)
 
 clean: ## removes the environment and every cache; leaves data directories alone
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

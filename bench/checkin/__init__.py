@@ -1,0 +1,1 @@
+"""The main corridor under load. Run it with ``make bench-checkin``."""
