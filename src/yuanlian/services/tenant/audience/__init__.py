@@ -1,0 +1,1 @@
+"""Who hears what: realtime channels and the people an announcement reaches."""

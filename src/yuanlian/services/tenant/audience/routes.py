@@ -1,0 +1,33 @@
+"""Answers to other parts of the platform, in the name of the caller. ``contracts/tenant.py``."""
+
+from __future__ import annotations
+
+from litestar import Response, get
+from litestar.types import ControllerRouterHandler
+
+from yuanlian.contracts.tenant import (
+    CHANNEL_CHECK_PATH,
+    CHANNELS_PATH,
+    RECIPIENTS_PATH,
+    Audience,
+    Channels,
+)
+from yuanlian.kit.envelope import Envelope
+from yuanlian.kit.http.app import caller, reply, require
+from yuanlian.services.tenant.audience.service import ANNOUNCE, AudienceService
+
+
+def routes(service: AudienceService) -> list[ControllerRouterHandler]:
+    @get(CHANNELS_PATH, summary="The realtime channels the caller follows without asking")
+    async def list_channels() -> Response[Envelope[Channels]]:
+        return reply(await service.channels(caller()))
+
+    @get(CHANNEL_CHECK_PATH, summary="Whether the caller may follow a realtime channel")
+    async def check_channel(channel: str) -> Response[Envelope[Channels]]:
+        return reply(await service.check(caller(), channel))
+
+    @get(RECIPIENTS_PATH, summary="Whom an announcement to an audience reaches")
+    async def list_recipients(audience: str) -> Response[Envelope[Audience]]:
+        return reply(await service.recipients(require(ANNOUNCE), audience))
+
+    return [list_channels, check_channel, list_recipients]
