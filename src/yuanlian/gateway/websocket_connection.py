@@ -104,7 +104,7 @@ class WebSocketConnection(asyncio.Protocol):
         """Messages go to ``listener`` from now on, the first of them perhaps in ``leftover``."""
         self._listener = listener
         self._keepalive = self._loop.call_later(self._limits.keepalive_s, self._keep_alive)
-        self._transport.resume_reading()
+        self.resume_reading()
         if leftover:
             self.data_received(leftover)
 
@@ -202,7 +202,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _abort_later(self) -> None:
         self._stop_timer()
-        self._transport.resume_reading()
+        self.resume_reading()
         self._keepalive = self._loop.call_later(self._limits.close_timeout_s, self._transport.abort)
 
     def _keep_alive(self) -> None:

@@ -116,7 +116,9 @@ class WebSocketSession:
 
     def receive(self, message: bytes | None) -> None:
         if self._work is not None:
-            self._waiting = self._waiting or deque()
+            self._connection.pause_reading()
+            if self._waiting is None:
+                self._waiting = deque()
             self._waiting.append(message)
             return
         slow = self._answer(message)
