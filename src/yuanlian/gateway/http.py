@@ -5,13 +5,16 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from yuanlian.kit.context import RequestContext
 from yuanlian.kit.envelope import encode, failure
 from yuanlian.kit.errors import AppError
 from yuanlian.kit.i18n import negotiate
 from yuanlian.kit.ids import new_id
+
+if TYPE_CHECKING:
+    from yuanlian.gateway.routes import Route
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -30,7 +33,8 @@ class Request:
     ``client``: peer address and port. ``started``: ``time.perf_counter()`` at the request's head.
 
     The lower block is filled in on the way: ``request_id`` before anything else, ``route`` (the
-    template), ``tenant_id`` and ``user_id`` once known, ``forwarded`` when an upstream has it.
+    template) and ``matched`` (route and decoded path), ``tenant_id`` and ``user_id`` once known,
+    ``forwarded`` when an upstream has it.
     """
 
     __slots__ = (
@@ -40,6 +44,7 @@ class Request:
         "forwarded",
         "headers",
         "keep_alive",
+        "matched",
         "method",
         "path",
         "query",
@@ -79,6 +84,7 @@ class Request:
         self.route = ""
         self.tenant_id = ""
         self.user_id = ""
+        self.matched: tuple[Route, str] | None = None
         self.forwarded = False
 
     def header(self, name: bytes) -> bytes | None:

@@ -1,0 +1,55 @@
+"""What the public listener answers by itself: health, the API's description, the way to it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from yuanlian.gateway.docs import CONTENT_SECURITY_POLICY, render
+from yuanlian.gateway.http import Headers, Response
+from yuanlian.kit.envelope import encode
+
+Page = Callable[[], Awaitable[Response]]
+
+_JSON: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+_HTML: Headers = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+]
+_ALIVE = Response(200, _JSON, b'{"status":"ok"}')
+_UNAVAILABLE = Response(503, _JSON, b'{"status":"unavailable"}')
+_TO_DOCS = Response(302, [(b"location", b"/docs")])
+
+
+class Pages:
+    """``openapi``: all services in one document. ``ready``: whether requests can be served now."""
+
+    def __init__(self, openapi: Mapping[str, Any], ready: Callable[[], Awaitable[bool]]) -> None:
+        self._ready = ready
+        self._document = Response(200, _JSON, encode(openapi))
+        self._docs = Response(200, _HTML, render(openapi).encode())
+        self._pages: dict[bytes, Page] = {
+            b"/": self._home,
+            b"/api/openapi.json": self._openapi,
+            b"/docs": self._show_docs,
+            b"/healthz": self._healthz,
+            b"/readyz": self._readyz,
+        }
+
+    def find(self, path: bytes) -> Page | None:
+        return self._pages.get(path)
+
+    async def _home(self) -> Response:
+        return _TO_DOCS
+
+    async def _healthz(self) -> Response:
+        return _ALIVE
+
+    async def _readyz(self) -> Response:
+        return _ALIVE if await self._ready() else _UNAVAILABLE
+
+    async def _openapi(self) -> Response:
+        return self._document
+
+    async def _show_docs(self) -> Response:
+        return self._docs

@@ -1,0 +1,142 @@
+"""A request's way through the gateway, top to bottom: path → route → token → tenant → rate limit →
+upstream. The connection has given it an id and turns every ``AppError`` into an envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from yuanlian.gateway.authentication import Authenticator, TokenVerifier
+from yuanlian.gateway.forwarding import Origin, TrustedProxies, upstream_headers
+from yuanlian.gateway.http import Request, tokens
+from yuanlian.gateway.pages import Page, Pages
+from yuanlian.gateway.paths import safe_path
+from yuanlian.gateway.rate_limit import limit
+from yuanlian.gateway.response import ResponseWriter
+from yuanlian.gateway.routes import Route, RouteTable
+from yuanlian.gateway.upgrade import UpgradeHandler
+from yuanlian.gateway.upstreams.upstream import Upstream, UpstreamRequest
+from yuanlian.kit.clock import Clock
+from yuanlian.kit.errors import AppError, MethodNotAllowedError, ServiceUnavailableError, ValidationError
+from yuanlian.kit.i18n import Text
+from yuanlian.kit.identity.internal import InternalIdentity
+from yuanlian.kit.identity.principal import Principal
+from yuanlian.kit.identity.revocation import Revocations
+from yuanlian.kit.resilience.limiter import RateLimiter
+from yuanlian.kit.tenancy.directory import TenantDirectory
+from yuanlian.kit.tenancy.resolution import TenantResolver
+
+WEBSOCKET_PATH = b"/ws"
+_DEFAULT_BODY_LIMIT = 1024 * 1024
+_NEEDS_UPGRADE = Text("此地址需要 WebSocket 连接", "This address speaks WebSocket")
+
+
+class Gateway:
+    """Implements ``Handler`` for the public listener.
+
+    ``upstreams``: by service name, as in the routing table. ``trusted_proxies``: addresses or
+    networks whose ``X-Forwarded-*`` headers are believed.
+    """
+
+    def __init__(
+        self,
+        table: RouteTable,
+        upstreams: Mapping[str, Upstream],
+        *,
+        verifier: TokenVerifier,
+        revocations: Revocations,
+        identity: InternalIdentity,
+        directory: TenantDirectory,
+        limiter: RateLimiter,
+        clock: Clock,
+        pages: Pages,
+        websocket: UpgradeHandler | None = None,
+        trusted_proxies: TrustedProxies | None = None,
+    ) -> None:
+        self.table = table
+        self._upstreams = upstreams
+        self._authenticator = Authenticator(verifier, revocations, clock)
+        self._identity = identity
+        self._resolver = TenantResolver(directory)
+        self._limiter = limiter
+        self._pages = pages
+        self._websocket = websocket
+        self._proxies = trusted_proxies or TrustedProxies()
+
+    def replace_routes(self, table: RouteTable) -> None:
+        """The next request uses ``table``; those under way keep the route they have."""
+        self.table = table
+
+    # --- Handler ------------------------------------------------------------------------------
+
+    def body_limit(self, request: Request) -> int:
+        try:
+            return self._match(request)[0].max_body_bytes
+        except AppError:
+            return _DEFAULT_BODY_LIMIT  # the body is read so that the answer can be given in order
+
+    def upgrade(self, request: Request) -> UpgradeHandler | None:
+        asks = request.method == "GET" and request.path == WEBSOCKET_PATH
+        if asks and b"websocket" in tokens(request.first.get(b"upgrade", b"")):
+            return self._websocket
+        return None
+
+    async def handle(self, request: Request, response: ResponseWriter) -> None:
+        page = self._pages.find(request.path)
+        if page is not None:
+            await self._show(page, request, response)
+            return
+        if request.path == WEBSOCKET_PATH:
+            raise ValidationError(_NEEDS_UPGRADE)
+        route, path = self._match(request)
+        origin = self._proxies.origin(request)
+        principal = self._authenticator.authenticate(request) if route.auth else None
+        tenant_id = await self._tenant(request, principal, origin)
+        response.extra = await limit(self._limiter, route, request.user_id, request.tenant_id, origin.address)
+        upstream = self._upstreams.get(route.service)
+        if upstream is None:
+            raise ServiceUnavailableError
+        identity = self._identity.sign(principal) if principal is not None else None
+        request.forwarded = True
+        await upstream.forward(
+            UpstreamRequest(
+                method="GET" if request.method == "HEAD" else request.method,
+                path=path,
+                raw_path=request.path,
+                query=request.query,
+                headers=upstream_headers(request, origin, identity, tenant_id),
+                body=request.body,
+                client=(origin.address, request.client[1]),
+                scheme=origin.scheme,
+                timeout_s=route.timeout_s,
+            ),
+            response,
+        )
+
+    # --- steps --------------------------------------------------------------------------------
+
+    def _match(self, request: Request) -> tuple[Route, str]:
+        if request.matched is None:
+            path = safe_path(request.path)
+            request.matched = self.table.match(request.method, path), path
+            request.route = request.matched[0].path
+        return request.matched
+
+    async def _tenant(self, request: Request, principal: Principal | None, origin: Origin) -> str | None:
+        sent = request.first.get(b"x-tenant-id")
+        header = sent.decode("latin-1") if sent is not None else None
+        if principal is not None:
+            request.user_id = principal.user_id
+            tenant = await self._resolver.for_principal(principal, header)
+        else:
+            anyone = await self._resolver.for_anyone(header, origin.host.decode("latin-1"))
+            if anyone is None:
+                return None
+            tenant = anyone
+        request.tenant_id = tenant.id
+        return tenant.id
+
+    async def _show(self, page: Page, request: Request, response: ResponseWriter) -> None:
+        request.route = request.path.decode("ascii")
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowedError(headers=[("allow", "GET, HEAD")])
+        await response.send(await page())

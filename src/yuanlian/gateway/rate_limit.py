@@ -1,0 +1,42 @@
+"""Counting a request against its route's limit, and saying so. CONTRACT §3, §4."""
+
+from __future__ import annotations
+
+from yuanlian.gateway.routes import Route
+from yuanlian.kit.errors import RateLimitedError
+from yuanlian.kit.resilience.limiter import RateLimiter
+
+
+async def limit(limiter: RateLimiter, route: Route, user_id: str, tenant_id: str, address: str) -> bytes:
+    """The ``RateLimit-*`` header lines for the answer, empty on a route without limit.
+
+    Raises:
+        RateLimitedError: with the same headers and ``Retry-After``.
+    """
+    if route.rate_limit is None:
+        return b""
+    most, window_ms = route.rate_limit
+    decision = await limiter.hit(_key(route, user_id, tenant_id, address), most, window_ms)
+    if not decision.allowed:
+        raise RateLimitedError(
+            headers=[
+                ("retry-after", str(decision.retry_after)),
+                ("ratelimit-limit", str(decision.limit)),
+                ("ratelimit-remaining", str(decision.remaining)),
+                ("ratelimit-reset", str(decision.reset)),
+            ]
+        )
+    return b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset: %d\r\n" % (
+        decision.limit,
+        decision.remaining,
+        decision.reset,
+    )
+
+
+def _key(route: Route, user_id: str, tenant_id: str, address: str) -> str:
+    """A caller who is not known by user or tenant is counted by address."""
+    if route.limit_by == "user" and user_id:
+        return f"{route.path} user {user_id}"
+    if route.limit_by == "tenant" and tenant_id:
+        return f"{route.path} tenant {tenant_id}"
+    return f"{route.path} ip {address}"

@@ -1,0 +1,1 @@
+"""Where requests go: the port of an upstream; adapters are beside it."""

@@ -1,0 +1,99 @@
+"""An upstream in this process: an ASGI 3 application, called directly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+
+from yuanlian.gateway.response import BrokenResponseError
+from yuanlian.gateway.upstreams.upstream import ResponseSink, UpstreamRequest
+from yuanlian.kit.errors import BadGatewayError, GatewayTimeoutError
+
+# Litestar and Starlette type scopes and messages more narrowly, each in its own way.
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+
+_log = structlog.get_logger("gateway")
+_ASGI = {"version": "3.0", "spec_version": "2.4"}
+
+
+class AsgiUpstream:
+    """``server``: the public address, as the application sees it in its scope."""
+
+    def __init__(self, app: ASGIApp, server: tuple[str, int] = ("127.0.0.1", 80)) -> None:
+        self._app = app
+        self._server = server
+
+    async def forward(self, request: UpstreamRequest, sink: ResponseSink) -> None:
+        exchange = _Exchange(request.body, sink)
+        try:
+            async with asyncio.timeout(request.timeout_s) as deadline:
+                await self._app(self._scope(request), exchange.receive, exchange.send)
+        except Exception as error:
+            if isinstance(error, TimeoutError) and deadline.expired():
+                raise GatewayTimeoutError from None
+            _log.error("upstream failed", path=request.path, exc_info=error)
+            raise BadGatewayError from error
+        finally:
+            exchange.end()
+        if not sink.finished:
+            _log.error("upstream left its answer unfinished", path=request.path, started=sink.started)
+            raise BadGatewayError
+
+    def _scope(self, request: UpstreamRequest) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": "1.1",
+            "method": request.method,
+            "scheme": request.scheme,
+            "path": request.path,
+            "raw_path": request.raw_path,
+            "query_string": request.query,
+            "root_path": "",
+            "headers": request.headers,
+            "client": request.client,
+            "server": self._server,
+        }
+
+
+class _Exchange:
+    """The two channels of one ASGI call."""
+
+    __slots__ = ("_body", "_ended", "_sink")
+
+    def __init__(self, body: bytes, sink: ResponseSink) -> None:
+        self._body: bytes | None = body
+        self._sink = sink
+        self._ended: asyncio.Future[None] | None = None
+
+    async def receive(self) -> dict[str, Any]:
+        """The whole body, then ``http.disconnect`` once the exchange is over; a client that leaves
+        earlier shows as cancellation."""
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        if not self._sink.finished:
+            self._ended = self._ended or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._ended)
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.body":
+            await self._sink.write(message.get("body", b""), message.get("more_body", False))
+            if self._sink.finished:
+                self.end()
+        elif kind == "http.response.start":
+            self._sink.start(message["status"], message.get("headers", ()))
+        else:
+            raise BrokenResponseError(f"ASGI message {kind}")
+
+    def end(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)

@@ -1,0 +1,37 @@
+"""A sink that keeps the whole answer, for callers inside the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from yuanlian.gateway.http import Headers
+from yuanlian.gateway.response import BrokenResponseError
+
+
+class Collector:
+    """Implements ``ResponseSink`` in memory."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self.finished = False
+        self._chunks: list[bytes] = []
+
+    @property
+    def started(self) -> bool:
+        return self.status != 0
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        if self.started:
+            raise BrokenResponseError("a second start")
+        self.status = status
+        self.headers = list(headers)
+
+    async def write(self, chunk: bytes, more: bool = False) -> None:
+        if self.finished or not self.started:
+            raise BrokenResponseError("a body outside a response")
+        self._chunks.append(chunk)
+        self.finished = not more
+
+    def body(self) -> bytes:
+        return b"".join(self._chunks)

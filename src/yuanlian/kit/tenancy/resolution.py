@@ -1,0 +1,71 @@
+"""Which kindergarten a request is about.
+
+The specification's order (header, else token, else domain) *selects*; it never grants. A verified
+token grants exactly one tenant, so a header can only repeat it. DESIGN §5.
+"""
+
+from __future__ import annotations
+
+from yuanlian.kit.errors import AuthorizationError, NotFoundError, TenantRequiredError
+from yuanlian.kit.i18n import Text
+from yuanlian.kit.identity.principal import Principal
+from yuanlian.kit.tenancy.directory import Tenant, TenantDirectory
+
+_FOREIGN = Text("无权访问该租户", "No access to this tenant")
+_SUSPENDED = Text("租户已停用", "This tenant is suspended")
+_UNKNOWN = Text("租户不存在", "No such tenant")
+
+
+class TenantResolver:
+    """Asks the directory (which caches) each time: a suspension holds from the next request on."""
+
+    def __init__(self, directory: TenantDirectory) -> None:
+        self._directory = directory
+
+    async def for_principal(self, principal: Principal, header: str | None) -> Tenant:
+        """The tenant of a verified caller.
+
+        Raises:
+            TenantRequiredError: the token names none.
+            AuthorizationError: the header names another tenant than the token, or the tenant is
+                suspended or gone. Whether another tenant exists is not told.
+        """
+        if not principal.tenant_id:
+            raise TenantRequiredError
+        if header is not None and header != principal.tenant_id:
+            raise AuthorizationError(_FOREIGN)
+        tenant = await self._directory.find(principal.tenant_id)
+        if tenant is None:
+            raise AuthorizationError(_FOREIGN)
+        return _active(tenant)
+
+    async def for_anyone(self, header: str | None, host: str) -> Tenant | None:
+        """The tenant that somebody who has not signed in yet means; None when they mean none.
+
+        Raises:
+            NotFoundError: the header names a tenant that does not exist.
+            AuthorizationError: the tenant is suspended.
+        """
+        if header is not None:
+            named = await self._directory.find(header)
+            if named is None:
+                raise NotFoundError(_UNKNOWN)
+            return _active(named)
+        tenant = await self._by_host(host)
+        return _active(tenant) if tenant is not None else None
+
+    async def _by_host(self, host: str) -> Tenant | None:
+        """``sunshine.example.com:8080`` is looked up whole, then as ``sunshine``. An address is no
+        name, and a bare label (``localhost``) belongs to nobody."""
+        domain = host.rpartition(":")[0] if ":" in host else host
+        domain = domain.lower().rstrip(".")
+        label, _, rest = domain.partition(".")
+        if not rest or len(domain) > 253 or domain.replace(".", "").isdigit():
+            return None
+        return await self._directory.find_by_domain(domain) or await self._directory.find_by_domain(label)
+
+
+def _active(tenant: Tenant) -> Tenant:
+    if tenant.status != "active":
+        raise AuthorizationError(_SUSPENDED)
+    return tenant
