@@ -87,7 +87,7 @@ class StaffService:
         await reauthorise(self._realtime, principal.tenant_id, [user_id])
 
     @writes
-    def _create(self, session: Session, _principal: Principal, body: NewStaff, account: Account) -> StaffView:
+    def _create(self, session: Session, body: NewStaff, account: Account) -> StaffView:
         fields = Fields()
         name = fields.name("name", body.name) if body.name is not None else account.name
         class_ids = _known_classes(session, fields, body.classIds)
