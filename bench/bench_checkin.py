@@ -144,7 +144,7 @@ def _report_checks(measured: Measured) -> None:
     for status, count in outcome.failures.items():
         console.print(f"[red]{measured.contender}: {count} x {status}[/]")
     for sample in outcome.samples[:1]:
-        console.print(sample, markup=False)
+        console.print(sample, markup=False, soft_wrap=True)
     if outcome.exhausted:
         console.print(f"[red]{measured.contender}: ran out of children, the seconds are not full[/]")
 

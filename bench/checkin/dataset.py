@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
-from yuanlian.services.auth.catalogue import built_in
 
 from bench.load import Plan
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.identity.tokens import LIFETIME_S
 from yuanlian.services.auth.grants import combine
+from yuanlian.services.auth.roles import built_in
 from yuanlian.services.auth.tokens import TokenIssuer
 
 SECRET = "bench-only-secret-of-more-than-32-bytes"

@@ -55,7 +55,7 @@ class Yuanlian(Contender):
             "attendance events": count(connection, "count(*) FROM attendance_events"),
             "attendance days": count(connection, "count(*) FROM attendance_days"),
             "notifications": count(connection, "count(*) FROM notifications"),
-            "children in analytics": count(connection, "count(*) FROM analytics_days"),
+            "children in analytics": count(connection, "count(*) FROM analytics_student_days"),
         }
 
 

@@ -180,52 +180,57 @@ def make_engine(path: str, pool: int) -> AsyncEngine:
     return engine
 
 
+async def session(request: Request) -> AsyncIterator[AsyncSession]:
+    async with request.app.state.sessions() as opened:
+        yield opened
+
+
+def caller(request: Request, authorization: Annotated[str, Header()] = "") -> Caller:
+    try:
+        token = jwt.decode(authorization.removeprefix("Bearer "), request.app.state.key, algorithms=["HS256"])
+        claims = token.claims
+        if claims["exp"] <= time.time() or claims["aud"] != "yuanlian:api":
+            raise HTTPException(401, "未登录或登录已过期")
+        return Caller(claims["sub"], claims["tenantId"], frozenset(claims["permissions"]))
+    except (JoseError, ValueError, KeyError):
+        raise HTTPException(401, "未登录或登录已过期") from None
+
+
+async def record(
+    body: RequestBody,
+    who: Annotated[Caller, Depends(caller)],
+    db: Annotated[AsyncSession, Depends(session)],
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    if PERMISSION not in who.permissions:
+        raise HTTPException(403, "权限不足")
+    data = await check_in(db, who, body.data)
+    return {
+        "success": True,
+        "code": 201,
+        "message": "操作成功",
+        "data": data,
+        "meta": {
+            "timestamp": int(time.time() * 1000),
+            "requestId": str(uuid.uuid4()),
+            "duration": int((time.perf_counter() - started) * 1000),
+        },
+    }
+
+
+async def render(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse(
+        {"success": False, "code": error.status_code, "message": error.detail}, error.status_code
+    )
+
+
 def make_app(engine: AsyncEngine, secret: bytes) -> FastAPI:
-    sessions = async_sessionmaker(engine, expire_on_commit=False)
-    key = OctKey.import_key(secret)
     app = FastAPI()
-
-    async def session() -> AsyncIterator[AsyncSession]:
-        async with sessions() as opened:
-            yield opened
-
-    def caller(authorization: Annotated[str, Header()] = "") -> Caller:
-        try:
-            claims = jwt.decode(authorization.removeprefix("Bearer "), key, algorithms=["HS256"]).claims
-            if claims["exp"] <= time.time() or claims["aud"] != "yuanlian:api":
-                raise HTTPException(401, "未登录或登录已过期")
-            return Caller(claims["sub"], claims["tenantId"], frozenset(claims["permissions"]))
-        except (JoseError, ValueError, KeyError):
-            raise HTTPException(401, "未登录或登录已过期") from None
-
-    @app.exception_handler(HTTPException)
-    async def render(_request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(
-            {"success": False, "code": error.status_code, "message": error.detail}, error.status_code
-        )
-
-    @app.post("/api/tenant/attendance/events", status_code=201)
-    async def record(
-        body: RequestBody,
-        who: Annotated[Caller, Depends(caller)],
-        db: Annotated[AsyncSession, Depends(session)],
-    ) -> dict[str, Any]:
-        started = time.perf_counter()
-        if PERMISSION not in who.permissions:
-            raise HTTPException(403, "权限不足")
-        data = await check_in(db, who, body.data)
-        return {
-            "success": True,
-            "code": 201,
-            "message": "操作成功",
-            "data": data,
-            "meta": {
-                "timestamp": int(time.time() * 1000),
-                "requestId": str(uuid.uuid4()),
-                "duration": int((time.perf_counter() - started) * 1000),
-            },
-        }
-
+    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
+    app.state.key = OctKey.import_key(secret)
+    app.add_exception_handler(HTTPException, render)
+    app.post("/api/tenant/attendance/events", status_code=201)(record)
     return app
 
 
