@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import os
 import platform
 import pstats
 import sqlite3
@@ -19,9 +20,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
-import sqlalchemy
 import uvloop
 
 from yuanlian.kit.clock import SystemClock
@@ -163,8 +164,9 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     print(
-        f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}, "
-        f"SQLAlchemy {sqlalchemy.__version__}, SQLite {sqlite3.sqlite_version}, uvloop {uvloop.__version__}"
+        f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, "
+        f"Python {platform.python_version()}, SQLAlchemy {version('sqlalchemy')}, "
+        f"SQLite {sqlite3.sqlite_version}, uvloop {version('uvloop')}"
     )
     profile = cProfile.Profile() if options.profile else None
     uvloop.run(run(options.seconds, options.rate, profile))

@@ -48,7 +48,8 @@ class LocalQueue:
     While everything fits, published messages are offered here directly and never read back. The
     table is read when memory is empty and the table may hold more: after a start, after more came
     than fits, when a retry is due, after an error. Reading only then, with every earlier row
-    settled, is what keeps a delivery from being in memory twice.
+    settled, is what keeps a delivery from being in memory twice; and what a reading has seen is not
+    taken again when its publisher, told of the commit a moment later, offers it (``_seen``).
     """
 
     def __init__(
@@ -69,12 +70,15 @@ class LocalQueue:
         self._ready: deque[Delivery] = deque()
         self._behind = True
         self._reading = False
+        self._seen = 0
         self._next_due: int | None = None
         self._wake = asyncio.Event()
         self._stopped = asyncio.Event()
 
     def offer(self, deliveries: Sequence[Delivery]) -> None:
-        """Takes deliveries whose rows are committed, in their order."""
+        """Takes deliveries whose rows were committed together, in the order of their commits."""
+        if deliveries[0].tag <= self._seen:
+            return
         if self._behind or self._reading or len(self._ready) + len(deliveries) > READY_LIMIT:
             self._behind = True
         else:
@@ -127,14 +131,16 @@ class LocalQueue:
         self._behind, self._reading = False, True
         now = self._clock.now_ms()
         try:
-            rows, self._next_due = await self._database.read(
+            due = await self._database.read(
                 lambda session: repository.due_deliveries(session, self.name, now, READY_LIMIT)
             )
         finally:
             self._reading = False
-        if len(rows) == READY_LIMIT:
+        self._next_due = due.next_due
+        self._seen = max(self._seen, due.last)
+        if len(due.rows) == READY_LIMIT:
             self._behind = True
-        await self._take(rows)
+        await self._take(due.rows)
 
     async def _take(self, rows: Sequence[StoredDelivery]) -> None:
         malformed = Settlement()

@@ -104,6 +104,15 @@ class StoredDelivery(NamedTuple):
     body: str
 
 
+class DueDeliveries(NamedTuple):
+    """``next_due``: when the first one that is not due yet will be. ``last``: the highest
+    number in the table; every row committed before has this or a lower one."""
+
+    rows: list[StoredDelivery]
+    next_due: int | None
+    last: int
+
+
 class Postponed(NamedTuple):
     sequence: int
     due_at: int
@@ -172,14 +181,15 @@ def insert_deliveries(
     return first
 
 
-def due_deliveries(
-    session: Session, queue: str, now_ms: int, limit: int
-) -> tuple[list[StoredDelivery], int | None]:
-    """What may be delivered now, longest due first, and when the next one after that is due."""
+def due_deliveries(session: Session, queue: str, now_ms: int, limit: int) -> DueDeliveries:
+    """``now_ms``: what may be delivered at this time, longest due first."""
     connection = session.connection()
     found = connection.execute(_select_deliveries, {"queue": queue, "now": now_ms, "limit": limit})
-    rows = [StoredDelivery(*row) for row in found]
-    return rows, connection.execute(_next_due, {"queue": queue, "now": now_ms}).scalar()
+    return DueDeliveries(
+        rows=[StoredDelivery(*row) for row in found],
+        next_due=connection.execute(_next_due, {"queue": queue, "now": now_ms}).scalar(),
+        last=connection.execute(_last_delivery).scalar() or 0,
+    )
 
 
 def settle_deliveries(
