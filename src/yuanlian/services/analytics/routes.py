@@ -7,16 +7,16 @@ from typing import Annotated
 
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from yuanlian.kit.envelope import Body, Envelope, Page
 from yuanlian.kit.http.app import reply, require
 from yuanlian.services.analytics.schemas import ClassDay, RebuildRange, Rebuilt, Summary
 from yuanlian.services.analytics.service import AnalyticsService
 
-From = Annotated[date, Parameter(query="from", description="first day")]
-To = Annotated[date, Parameter(query="to", description="last day, included; at most 366 days")]
-ClassId = Annotated[str | None, Parameter(query="classId", max_length=64)]
+From = Annotated[date, QueryParameter(name="from", description="first day")]
+To = Annotated[date, QueryParameter(name="to", description="last day, included; at most 366 days")]
+ClassId = Annotated[str | None, QueryParameter(name="classId", max_length=64)]
 
 
 def routes(service: AnalyticsService) -> list[HTTPRouteHandler]:
@@ -29,7 +29,7 @@ def routes(service: AnalyticsService) -> list[HTTPRouteHandler]:
         return reply(await service.summary(require("analytics.read"), start, end))
 
     @post("/api/analytics/attendance/rebuild", status_code=200, summary="Make a range what history says")
-    async def rebuild(data: Body[RebuildRange]) -> Response[Envelope[Rebuilt]]:
+    async def rebuild(data: JSONBody[Body[RebuildRange]]) -> Response[Envelope[Rebuilt]]:
         wanted = data.data
         return reply(await service.rebuild(require("analytics.write"), wanted.start, wanted.end))
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 
 from yuanlian.kit.envelope import Body, Envelope, Page
 from yuanlian.kit.http.app import caller, reply, require
@@ -20,34 +20,34 @@ from yuanlian.services.notification.schemas import (
 from yuanlian.services.notification.service import NotificationService
 
 IdempotencyKey = Annotated[
-    str | None, Parameter(header="Idempotency-Key", pattern=r"^[A-Za-z0-9_.:-]{1,64}$")
+    str | None, HeaderParameter(name="Idempotency-Key", pattern=r"^[A-Za-z0-9_.:\-]{1,64}$")
 ]
 
 
 def routes(service: NotificationService) -> list[HTTPRouteHandler]:
     @get("/api/notifications", summary="Own inbox, the newest first")
     async def inbox(
-        limit: Limit = DEFAULT_LIMIT, cursor: str | None = None, unread: bool = False
+        limit: Limit = DEFAULT_LIMIT, cursor: FromQuery[str | None] = None, unread: FromQuery[bool] = False
     ) -> Response[Envelope[Page[NotificationView]]]:
         principal = require("notification.read")
         page = await service.inbox(principal.user_id, before=_position(cursor), unread=unread, limit=limit)
         return reply(page)
 
     @post("/api/notifications/{notification_id:str}/read", status_code=200, summary="Mark one's own as read")
-    async def read(notification_id: str) -> Response[Envelope[NotificationView]]:
+    async def read(notification_id: FromPath[str]) -> Response[Envelope[NotificationView]]:
         principal = require("notification.read")
         return reply(await service.mark_read(notification_id, principal.user_id))
 
     @get("/api/notifications/{id_:str}/receipts", summary="Whom it reached, per recipient and channel")
     async def receipts(
-        id_: str, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None
+        id_: FromPath[str], limit: Limit = DEFAULT_LIMIT, cursor: FromQuery[str | None] = None
     ) -> Response[Envelope[Page[ReceiptView]]]:
         page = await service.receipts(caller(), id_, after=_position(cursor), limit=limit)
         return reply(page)
 
     @post("/api/notifications/announcements", summary="Tell an audience")
     async def announce(
-        data: Body[NewAnnouncement], idempotency_key: IdempotencyKey = None
+        data: JSONBody[Body[NewAnnouncement]], idempotency_key: IdempotencyKey = None
     ) -> Response[Envelope[AnnouncementSent]]:
         sent = await service.announce(require("announcement.write"), data.data, idempotency_key)
         return reply(sent, 200 if sent.duplicate else 201)
