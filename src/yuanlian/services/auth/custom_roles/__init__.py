@@ -1,0 +1,1 @@
+"""A kindergarten's own roles."""

@@ -1,0 +1,1 @@
+"""The people of a kindergarten: administration of its users."""

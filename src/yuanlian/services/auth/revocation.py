@@ -1,0 +1,83 @@
+"""Revocations that survive a restart: stored with the change that caused them, told after its commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy.orm import Session
+
+from yuanlian.kit.clock import Clock
+from yuanlian.kit.database.database import Database, reads
+from yuanlian.kit.identity.revocation import Revocations
+from yuanlian.kit.identity.tokens import CLOCK_SKEW_S, LIFETIME_S
+from yuanlian.services.auth import repository
+from yuanlian.services.auth.models import Revocation
+
+
+class RevocationLog:
+    """``…_revoked`` inside the transaction; ``tell`` with what they returned after it."""
+
+    def __init__(self, database: Database, revocations: Revocations, clock: Clock) -> None:
+        self.database = database
+        self._revocations = revocations
+        self._clock = clock
+
+    def session_revoked(self, session: Session, session_id: str) -> Revocation:
+        # A token issued in the same moment may carry a later ``iat``: see ``first_valid_second``.
+        return self._save(
+            session,
+            Revocation(
+                key=session_id,
+                session_id=session_id,
+                tenant_id=None,
+                user_id=None,
+                issued_before=self._now_s(),
+            ),
+        )
+
+    def member_revoked(self, session: Session, tenant_id: str, user_id: str) -> Revocation:
+        """Tokens issued up to and within the current second."""
+        return self._save(
+            session,
+            Revocation(
+                key=_member_key(tenant_id, user_id),
+                session_id=None,
+                tenant_id=tenant_id,
+                user_id=user_id,
+                issued_before=self._now_s() + 1,
+            ),
+        )
+
+    def first_valid_second(self, session: Session, tenant_id: str, user_id: str) -> int:
+        """When a token issued now was issued. Seconds are coarse: within the second of a revocation
+        a new token is dated into the next one, or it would be refused as an old one."""
+        revoked = repository.revocation(session, _member_key(tenant_id, user_id))
+        return max(self._now_s(), revoked.issued_before if revoked else 0)
+
+    async def tell(self, rows: Iterable[Revocation]) -> None:
+        for row in rows:
+            if row.session_id is not None:
+                await self._revocations.revoke_session(row.session_id, row.expires_at)
+            elif row.tenant_id is not None and row.user_id is not None:
+                await self._revocations.revoke_member(row.tenant_id, row.user_id, row.issued_before)
+
+    async def load(self) -> None:
+        """At start: everything that still matters."""
+        await self.tell(await self._current())
+
+    @reads
+    def _current(self, session: Session) -> list[Revocation]:
+        return repository.current_revocations(session, self._now_s())
+
+    def _save(self, session: Session, row: Revocation) -> Revocation:
+        row.expires_at = row.issued_before + LIFETIME_S + CLOCK_SKEW_S
+        repository.forget_old_revocations(session, self._now_s())
+        repository.save_revocation(session, row)
+        return row
+
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1000
+
+
+def _member_key(tenant_id: str, user_id: str) -> str:
+    return f"{tenant_id}/{user_id}"
