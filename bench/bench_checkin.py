@@ -28,7 +28,7 @@ from bench.checkin.usual import UsualWay
 from bench.machine import describe
 
 LIBRARIES = ("uvloop", "httptools", "litestar", "msgspec", "sqlalchemy", "joserfc")
-PEER_LIBRARIES = ("fastapi", "pydantic", "uvicorn", "aiosqlite", "starlette")
+PEER_LIBRARIES = ("fastapi", "pydantic", "uvicorn", "starlette")
 RESULTS = Path("bench/results/checkin.json")
 DATASET = Dataset(tenants=50, teachers=4, classes=40, children=2_000, guardians=1)
 console = Console(width=130, highlight=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import sys
 from pathlib import Path
@@ -26,7 +25,15 @@ class UsualWay(Contender):
         self._pool = pool
 
     def prepare(self, dataset: Dataset) -> None:
-        asyncio.run(_fill(self.database, dataset))
+        engine = peer.make_engine(str(self.database), 1)
+        with engine.begin() as connection:
+            peer.Base.metadata.create_all(connection)
+            for tenant_id in dataset.tenant_ids():
+                for model, rows in _rows(dataset, tenant_id):
+                    table = model.__table__
+                    assert isinstance(table, Table)
+                    connection.execute(insert(table), rows)
+        engine.dispose()
 
     def command(self, port: int) -> list[str]:
         return [
@@ -44,18 +51,6 @@ class UsualWay(Contender):
             "notifications": count(connection, "count(*) FROM notifications"),
             "children in analytics": count(connection, "sum(present + late) FROM attendance_daily"),
         }
-
-
-async def _fill(path: Path, dataset: Dataset) -> None:
-    engine = peer.make_engine(str(path), 1)
-    async with engine.begin() as connection:
-        await connection.run_sync(peer.Base.metadata.create_all)
-        for tenant_id in dataset.tenant_ids():
-            for model, rows in _rows(dataset, tenant_id):
-                table = model.__table__
-                assert isinstance(table, Table)
-                await connection.execute(insert(table), rows)
-    await engine.dispose()
 
 
 def _rows(dataset: Dataset, tenant_id: str) -> list[tuple[type[peer.Base], list[dict[str, Any]]]]:

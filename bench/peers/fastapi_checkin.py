@@ -1,13 +1,14 @@
 """The usual way to write the check-in: what `make bench-checkin` measures 园联 against.
 
-FastAPI, pydantic, one SQLAlchemy ORM session per request over aiosqlite, uvicorn with uvloop and
-httptools. Everything happens in the request: verify the token, look up tenant, child, class, the
-teacher's classes and the guardians, store the event, fold the child's day, one notification per
-guardian, the day's count, commit. SQLite is as durable as ours (WAL, ``synchronous=FULL``), and
-transactions begin IMMEDIATE, without which SQLite refuses concurrent read-then-write transactions.
+FastAPI, pydantic, one SQLAlchemy ORM session per request, uvicorn with uvloop and httptools. Everything
+happens in the request: verify the token, look up tenant, child, class, the teacher's classes and the
+guardians, store the event, fold the child's day, one notification per guardian, the day's count,
+commit. SQLite is as durable as ours (WAL, ``synchronous=FULL``), and transactions begin IMMEDIATE,
+without which SQLite refuses concurrent read-then-write transactions.
 
 Written to be fair: no access log, no metrics, no rate limit, no separate gateway, no event bus; all
-of which ours has.
+of which ours has. Endpoints and session are synchronous, as in FastAPI's own tutorial: the same code
+with ``AsyncSession`` over aiosqlite did a third fewer check-ins a second (124 beside 189).
 
     python bench/peers/fastapi_checkin.py --port 9000 --database peer.db --pool 1   (YUANLIAN_JWT_SECRET)
 """
@@ -18,7 +19,7 @@ import argparse
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
@@ -31,10 +32,9 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, event, select
+from sqlalchemy import Engine, ForeignKey, Index, UniqueConstraint, create_engine, event, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 LATE_AFTER = "09:00"
@@ -162,10 +162,15 @@ class Caller:
     permissions: frozenset[str]
 
 
-def make_engine(path: str, pool: int) -> AsyncEngine:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=pool, max_overflow=0)
+def make_engine(path: str, pool: int) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        pool_size=pool,
+        max_overflow=0,
+        connect_args={"check_same_thread": False},
+    )
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -173,15 +178,15 @@ def make_engine(path: str, pool: int) -> AsyncEngine:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 
 
-async def session(request: Request) -> AsyncIterator[AsyncSession]:
-    async with request.app.state.sessions() as opened:
+def session(request: Request) -> Iterator[Session]:
+    with request.app.state.sessions() as opened:
         yield opened
 
 
@@ -196,15 +201,15 @@ def caller(request: Request, authorization: Annotated[str, Header()] = "") -> Ca
         raise HTTPException(401, "未登录或登录已过期") from None
 
 
-async def record(
+def record(
     body: RequestBody,
     who: Annotated[Caller, Depends(caller)],
-    db: Annotated[AsyncSession, Depends(session)],
+    db: Annotated[Session, Depends(session)],
 ) -> dict[str, Any]:
     started = time.perf_counter()
     if PERMISSION not in who.permissions:
         raise HTTPException(403, "权限不足")
-    data = await check_in(db, who, body.data)
+    data = check_in(db, who, body.data)
     return {
         "success": True,
         "code": 201,
@@ -225,25 +230,25 @@ async def render(_request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def make_app(engine: AsyncEngine, secret: bytes) -> FastAPI:
+def make_app(engine: Engine, secret: bytes) -> FastAPI:
     app = FastAPI()
-    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
+    app.state.sessions = sessionmaker(engine, expire_on_commit=False)
     app.state.key = OctKey.import_key(secret)
     app.add_exception_handler(HTTPException, render)
     app.post("/api/tenant/attendance/events", status_code=201)(record)
     return app
 
 
-async def check_in(db: AsyncSession, who: Caller, event_in: EventIn) -> dict[str, Any]:
-    tenant = await db.get(Tenant, who.tenant_id)
+def check_in(db: Session, who: Caller, event_in: EventIn) -> dict[str, Any]:
+    tenant = db.get(Tenant, who.tenant_id)
     if tenant is None or tenant.status != "active":
         raise HTTPException(403, "租户不可用")
-    student = await db.get(Student, event_in.studentId)
+    student = db.get(Student, event_in.studentId)
     if student is None or student.tenant_id != who.tenant_id:
         raise HTTPException(404, "资源不存在")
-    if await db.get(StaffClass, (who.user_id, student.class_id)) is None:
+    if db.get(StaffClass, (who.user_id, student.class_id)) is None:
         raise HTTPException(403, "权限不足")
-    classroom = await db.get(Classroom, student.class_id)
+    classroom = db.get(Classroom, student.class_id)
     now = int(time.time() * 1000)
     occurred_at = event_in.occurredAt or now
     local = datetime.fromtimestamp(occurred_at / 1000, UTC).astimezone(SHANGHAI)
@@ -262,11 +267,11 @@ async def check_in(db: AsyncSession, who: Caller, event_in: EventIn) -> dict[str
         recorded_by=who.user_id,
     )
     db.add(record)
-    await fold_day(db, record, state)
-    await notify(db, record, student, classroom)
-    await count(db, record, state)
+    fold_day(db, record, state)
+    notify(db, record, student, classroom)
+    count(db, record, state)
     try:
-        await db.commit()
+        db.commit()
     except IntegrityError:
         raise HTTPException(409, "资源冲突") from None
     return {
@@ -283,8 +288,8 @@ async def check_in(db: AsyncSession, who: Caller, event_in: EventIn) -> dict[str
     }
 
 
-async def fold_day(db: AsyncSession, record: AttendanceEvent, state: str) -> None:
-    day = await db.get(AttendanceDay, (record.student_id, record.date))
+def fold_day(db: Session, record: AttendanceEvent, state: str) -> None:
+    day = db.get(AttendanceDay, (record.student_id, record.date))
     if day is None:
         db.add(
             AttendanceDay(
@@ -300,10 +305,8 @@ async def fold_day(db: AsyncSession, record: AttendanceEvent, state: str) -> Non
         day.state = state
 
 
-async def notify(
-    db: AsyncSession, record: AttendanceEvent, student: Student, classroom: Classroom | None
-) -> None:
-    guardians = await db.scalars(
+def notify(db: Session, record: AttendanceEvent, student: Student, classroom: Classroom | None) -> None:
+    guardians = db.scalars(
         select(Guardian)
         .join(StudentGuardian, StudentGuardian.guardian_id == Guardian.id)
         .where(StudentGuardian.student_id == student.id, Guardian.tenant_id == record.tenant_id)
@@ -322,9 +325,9 @@ async def notify(
         )
 
 
-async def count(db: AsyncSession, record: AttendanceEvent, state: str) -> None:
+def count(db: Session, record: AttendanceEvent, state: str) -> None:
     key = (record.tenant_id, record.class_id, record.date)
-    daily = await db.get(AttendanceDaily, key)
+    daily = db.get(AttendanceDaily, key)
     if daily is None:
         daily = AttendanceDaily(tenant_id=key[0], class_id=key[1], date=key[2], present=0, late=0)
         db.add(daily)
