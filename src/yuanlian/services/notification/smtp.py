@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -25,14 +26,15 @@ class SmtpMailer:
     """``url``: ``smtp[s]://[user:password@]host[:port][?from=address]``; percent-encode what needs it.
 
     ``smtps`` speaks TLS from the start; ``smtp`` upgrades when the server offers STARTTLS, and
-    must upgrade before a password leaves this machine. Certificates are verified. ``timeout``:
-    seconds for each command. One connection serves one call of ``send``.
+    must upgrade before a password leaves this machine. Certificates are verified, against the
+    system's authorities or ``trust``. ``timeout``: seconds for each command. One connection serves
+    one call of ``send``.
 
     Raises:
         ValueError: the URL is not one of these.
     """
 
-    def __init__(self, url: str, *, timeout: float = 10.0) -> None:
+    def __init__(self, url: str, *, timeout: float = 10.0, trust: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in _PORTS or not parts.hostname:
             raise ValueError("an SMTP URL is smtp://host[:port] or smtps://host[:port]")
@@ -42,6 +44,7 @@ class SmtpMailer:
         self._user = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
         self._timeout = timeout
+        self._trust = trust
         self.sender = parse_qs(parts.query).get("from", [self._default_sender()])[0]
 
     def _default_sender(self) -> str:
@@ -56,6 +59,7 @@ class SmtpMailer:
             password=self._password,
             use_tls=self._tls,
             start_tls=False if self._tls else exposed or None,  # None: when offered
+            tls_context=self._trust,
             timeout=self._timeout,
         )
 
