@@ -28,15 +28,17 @@ async def once(database: Database, consumer: str, messages: Sequence[Message], w
     id, the first. Without any, ``work`` is not called. The scope of tenants is that of ``messages``.
     When ``work`` raises, nothing of either is kept and the error is the caller's.
     """
-    unique = {message.id: message for message in reversed(messages)}
+    unique: dict[str, Message] = {}
+    for message in messages:
+        unique.setdefault(message.id, message)
     if not unique:
         return
 
     def take(session: Session) -> None:
         seen = repository.select_seen(session, consumer, list(unique))
-        fresh = [m for m in reversed(unique.values()) if m.id not in seen]
+        fresh = [message for message in unique.values() if message.id not in seen]
         if fresh:
-            repository.insert_seen(session, consumer, [m.id for m in fresh], _clock.now_ms())
+            repository.insert_seen(session, consumer, [message.id for message in fresh], _clock.now_ms())
             work(session, fresh)
 
     with tenant_group({message.tenantId for message in unique.values()}):
