@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, get
+from litestar.params import FromQuery
 from litestar.types import ControllerRouterHandler
 
 from yuanlian.contracts.tenant import (
@@ -23,11 +24,11 @@ def routes(service: AudienceService) -> list[ControllerRouterHandler]:
         return reply(await service.channels(caller()))
 
     @get(CHANNEL_CHECK_PATH, summary="Whether the caller may follow a realtime channel")
-    async def check_channel(channel: str) -> Response[Envelope[Channels]]:
+    async def check_channel(channel: FromQuery[str]) -> Response[Envelope[Channels]]:
         return reply(await service.check(caller(), channel))
 
     @get(RECIPIENTS_PATH, summary="Whom an announcement to an audience reaches")
-    async def list_recipients(audience: str) -> Response[Envelope[Audience]]:
+    async def list_recipients(audience: FromQuery[str]) -> Response[Envelope[Audience]]:
         return reply(await service.recipients(require(ANNOUNCE), audience))
 
     return [list_channels, check_channel, list_recipients]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, post
 from litestar.datastructures import UploadFile
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from yuanlian.kit.envelope import Envelope
@@ -20,7 +20,7 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 # What browsers call a CSV file, or a file they do not know; its first bytes tell the rest.
 _LOOSE = ("text/csv", "application/csv", "text/plain", "application/vnd.ms-excel", "application/octet-stream")
 _FORM = "multipart/form-data"
-DryRun = Annotated[bool, Parameter(query="dryRun", description="Report errors, write nothing")]
+DryRun = Annotated[bool, QueryParameter(name="dryRun", description="Report errors, write nothing")]
 
 
 def routes(service: ImportService) -> list[ControllerRouterHandler]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, get, patch, post
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from yuanlian.kit.envelope import Body, Envelope, Page
@@ -17,12 +18,12 @@ PATH = "/api/tenant/tenants"
 def routes(service: TenantService) -> list[ControllerRouterHandler]:
     @get(PATH, summary="List kindergartens")
     async def list_tenants(
-        cursor: str | None = None, limit: Limit = DEFAULT_LIMIT
+        cursor: FromQuery[str | None] = None, limit: Limit = DEFAULT_LIMIT
     ) -> Response[Envelope[Page[TenantView]]]:
         return reply(await service.list_(require("tenant.read"), cursor, limit))
 
     @post(PATH, summary="Open a kindergarten")
-    async def create_tenant(data: Body[NewTenant]) -> Response[Envelope[TenantView]]:
+    async def create_tenant(data: JSONBody[Body[NewTenant]]) -> Response[Envelope[TenantView]]:
         return reply(await service.create(require("tenant.write"), data.data), 201)
 
     @get(f"{PATH}/current", summary="The kindergarten the caller is in")
@@ -30,11 +31,13 @@ def routes(service: TenantService) -> list[ControllerRouterHandler]:
         return reply(await service.own(caller()))
 
     @get(f"{PATH}/{{tenant_id:str}}", summary="Show a kindergarten")
-    async def get_tenant(tenant_id: str) -> Response[Envelope[TenantView]]:
+    async def get_tenant(tenant_id: FromPath[str]) -> Response[Envelope[TenantView]]:
         return reply(await service.get(require("tenant.read"), tenant_id))
 
     @patch(f"{PATH}/{{tenant_id:str}}", summary="Change or suspend a kindergarten")
-    async def change_tenant(tenant_id: str, data: Body[TenantChange]) -> Response[Envelope[TenantView]]:
+    async def change_tenant(
+        tenant_id: FromPath[str], data: JSONBody[Body[TenantChange]]
+    ) -> Response[Envelope[TenantView]]:
         return reply(await service.change(require("tenant.write"), tenant_id, data.data))
 
     return [list_tenants, create_tenant, own_tenant, get_tenant, change_tenant]

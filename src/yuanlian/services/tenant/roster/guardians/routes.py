@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, delete, get, patch, post
+from litestar.params import FromPath, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from yuanlian.kit.envelope import Body, Envelope, Page
@@ -19,21 +20,25 @@ PATH = "/api/tenant/students/{student_id:str}/guardians"
 
 def routes(service: GuardianService) -> list[ControllerRouterHandler]:
     @get(PATH, summary="List a child's guardians")
-    async def list_guardians(student_id: str) -> Response[Envelope[Page[GuardianView]]]:
+    async def list_guardians(student_id: FromPath[str]) -> Response[Envelope[Page[GuardianView]]]:
         return reply(await service.list_(require(READ), student_id))
 
     @post(PATH, summary="Register a guardian for a child")
-    async def add_guardian(student_id: str, data: Body[NewGuardian]) -> Response[Envelope[GuardianView]]:
+    async def add_guardian(
+        student_id: FromPath[str], data: JSONBody[Body[NewGuardian]]
+    ) -> Response[Envelope[GuardianView]]:
         return reply(await service.add(require(WRITE), student_id, data.data), 201)
 
     @patch(f"{PATH}/{{guardian_id:str}}", summary="Change a guardian's relation to a child")
     async def change_guardian(
-        student_id: str, guardian_id: str, data: Body[GuardianshipChange]
+        student_id: FromPath[str], guardian_id: FromPath[str], data: JSONBody[Body[GuardianshipChange]]
     ) -> Response[Envelope[GuardianView]]:
         return reply(await service.change(require(WRITE), student_id, guardian_id, data.data))
 
     @delete(f"{PATH}/{{guardian_id:str}}", status_code=200, summary="End a guardian's relation to a child")
-    async def remove_guardian(student_id: str, guardian_id: str) -> Response[Envelope[None]]:
+    async def remove_guardian(
+        student_id: FromPath[str], guardian_id: FromPath[str]
+    ) -> Response[Envelope[None]]:
         await service.remove(require(WRITE), student_id, guardian_id)
         return reply(None)
 
