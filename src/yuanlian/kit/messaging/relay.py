@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -66,7 +67,9 @@ class Relay:
             # One call into the loop per round, however many rows are added meanwhile.
             if not self._woken:
                 self._woken = True
-                loop.call_soon_threadsafe(self._wake.set)
+                # A loop that ended without ``stop`` must not fail the caller's transaction.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(self._wake.set)
 
         self._stopped.clear()
         self._end_listening = outbox.listen(wake)
