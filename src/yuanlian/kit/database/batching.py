@@ -11,6 +11,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+import structlog
+
+_log = structlog.get_logger("database")
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -59,6 +63,8 @@ class Batcher(Generic[Item, Result]):
         except Exception as error:  # noqa: BLE001 - becomes the item's own answer
             if len(items) == 1:
                 return [error]
+            # A caller hears only of its own item; that whole batches fail is for us to hear.
+            _log.warning("batch failed, its items are tried alone", size=len(items), exc_info=error)
         return [await self._alone(item) for item in items]
 
     async def _alone(self, item: Item) -> Result | Exception:

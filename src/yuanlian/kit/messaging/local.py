@@ -22,7 +22,8 @@ _log = structlog.get_logger("bus")
 
 
 class LocalBus:
-    """A ``Bus`` for one process: one row per queue and message in ``bus_deliveries``.
+    """A ``Bus`` for one process: one row per queue and message in ``bus_deliveries``,
+    its body once in ``bus_messages``.
 
     A published message goes on to its handlers from memory; its rows are read back only after a
     restart, for a retry, or when a queue holds more than memory should. ``poll``: seconds after
@@ -49,17 +50,17 @@ class LocalBus:
             self._routes.setdefault(type_, []).append(subscription.queue)
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        pairs: list[tuple[str, Message]] = []
+        routed: list[tuple[Message, Sequence[str]]] = []
         for message in messages:
             queues = self._routes.get(message.type)
             if queues is None:
                 _log.debug("no queue for message", type=message.type, message_id=message.id)
-                continue
-            pairs.extend((queue, message) for queue in queues)
-        await self._enqueue(pairs)
+            else:
+                routed.append((message, queues))
+        await self._enqueue(routed)
 
     async def requeue(self, queue: str, messages: Sequence[Message]) -> None:
-        await self._enqueue([(queue, message) for message in messages])
+        await self._enqueue([(message, (queue,)) for message in messages])
 
     async def start(self) -> None:
         self._tasks = [
@@ -72,29 +73,31 @@ class LocalBus:
         await asyncio.gather(*self._tasks)
         self._tasks = []
 
-    async def _enqueue(self, pairs: Sequence[tuple[str, Message]]) -> None:
-        if not pairs:
+    async def _enqueue(self, routed: Sequence[tuple[Message, Sequence[str]]]) -> None:
+        if not routed:
             return
         now = self._clock.now_ms()
         first = await self._database.write(
-            lambda session: repository.insert_deliveries(session, pairs, self._last, now)
+            lambda session: repository.insert_deliveries(session, routed, self._last, now)
         )
-        # A number is never given twice, also after its row is gone.
-        self._last = first + len(pairs) - 1
+        # A number is never given twice, also after its rows are gone.
+        self._last = first + len(routed) - 1
         offers: dict[str, list[Delivery]] = {}
-        for sequence, (queue, message) in enumerate(pairs, first):
-            offers.setdefault(queue, []).append(Delivery(sequence, message))
+        for sequence, (message, queues) in enumerate(routed, first):
+            delivery = Delivery(sequence, message)
+            for queue in queues:
+                offers.setdefault(queue, []).append(delivery)
         for name, deliveries in offers.items():
             if name in self._queues:
                 self._queues[name].offer(deliveries)
 
     async def _store_settlements(self, settlements: Sequence[Settlement]) -> Sequence[Exception | None]:
         """The settlements of queues that finish at the same time share their statements."""
-        done = [sequence for s in settlements for sequence in s.done]
-        postponed = [p for s in settlements for p in s.postponed]
-        buried = [b for s in settlements for b in s.buried]
+        finished = [one for s in settlements for one in s.finished]
+        postponed = [one for s in settlements for one in s.postponed]
+        buried = [one for s in settlements for one in s.buried]
         now = self._clock.now_ms()
         await self._database.write(
-            lambda session: repository.settle_deliveries(session, done, postponed, buried, now)
+            lambda session: repository.settle_deliveries(session, finished, postponed, buried, now)
         )
         return [None] * len(settlements)

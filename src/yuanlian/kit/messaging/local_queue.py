@@ -15,7 +15,7 @@ from yuanlian.kit.database.database import Database
 from yuanlian.kit.messaging import repository
 from yuanlian.kit.messaging.bus import Subscription
 from yuanlian.kit.messaging.delivery import Dead, Delivery, Done, Outcome, Retry, deliver, reason
-from yuanlian.kit.messaging.repository import Buried, Postponed, StoredDelivery
+from yuanlian.kit.messaging.repository import Buried, Finished, Postponed, StoredDelivery
 from yuanlian.kit.messaging.waiting import pause_after, set_within
 
 READY_LIMIT = 1024
@@ -28,18 +28,19 @@ _log = structlog.get_logger("bus")
 class Settlement:
     """What to do with the rows of one batch, all in one transaction."""
 
-    done: list[int] = field(default_factory=list)
+    queue: str
+    finished: list[Finished] = field(default_factory=list)
     postponed: list[Postponed] = field(default_factory=list)
     buried: list[Buried] = field(default_factory=list)
 
     def add(self, delivery: Delivery, outcome: Outcome, now_ms: int) -> None:
         match outcome:
             case Done():
-                self.done.append(delivery.tag)
+                self.finished.append(Finished(self.queue, delivery.tag))
             case Retry(after_ms, why):
-                self.postponed.append(Postponed(delivery.tag, now_ms + after_ms, why))
+                self.postponed.append(Postponed(self.queue, delivery.tag, now_ms + after_ms, why))
             case Dead(why):
-                self.buried.append(Buried(delivery.tag, why))
+                self.buried.append(Buried(self.queue, delivery.tag, why))
 
 
 class LocalQueue:
@@ -120,7 +121,7 @@ class LocalQueue:
     async def _deliver(self, batch: Sequence[Delivery]) -> None:
         outcomes = await deliver(self.name, self._handler, batch)
         now = self._clock.now_ms()
-        settlement = Settlement()
+        settlement = Settlement(self.name)
         for delivery, outcome in zip(batch, outcomes, strict=True):
             settlement.add(delivery, outcome, now)
         for postponed in settlement.postponed:
@@ -143,12 +144,12 @@ class LocalQueue:
         await self._take(due.rows)
 
     async def _take(self, rows: Sequence[StoredDelivery]) -> None:
-        malformed = Settlement()
+        malformed = Settlement(self.name)
         for row in rows:
             try:
                 self._ready.append(Delivery(row.sequence, repository.decode(row.body), row.attempt))
             except msgspec.DecodeError as error:
-                malformed.buried.append(Buried(row.sequence, reason(error)))
+                malformed.buried.append(Buried(self.name, row.sequence, reason(error)))
         if malformed.buried:
             await self._settle(malformed)
 

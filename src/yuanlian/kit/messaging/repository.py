@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import BigInteger, String, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import BigInteger, String, Table, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from yuanlian.kit.messaging.message import Message
-from yuanlian.kit.messaging.tables import DeadLetterRow, DeliveryRow, InboxRow, OutboxRow
+from yuanlian.kit.messaging.tables import BusMessageRow, DeadLetterRow, DeliveryRow, InboxRow, OutboxRow
 
 _OUTBOX: Table = OutboxRow.__table__  # type: ignore[assignment]  # declared as FromClause
+_MESSAGES: Table = BusMessageRow.__table__  # type: ignore[assignment]  # the same
 _DELIVERIES: Table = DeliveryRow.__table__  # type: ignore[assignment]  # the same
 _DEAD: Table = DeadLetterRow.__table__  # type: ignore[assignment]  # the same
 _INBOX: Table = InboxRow.__table__  # type: ignore[assignment]  # the same
@@ -105,29 +106,44 @@ class StoredDelivery(NamedTuple):
 
 
 class DueDeliveries(NamedTuple):
-    """``next_due``: when the first one that is not due yet will be. ``last``: the highest
-    number in the table; every row committed before has this or a lower one."""
+    """``next_due``: when the first one that is not due yet will be. ``last``: the highest number in
+    the table; every message committed before has this or a lower one."""
 
     rows: list[StoredDelivery]
     next_due: int | None
     last: int
 
 
+class Finished(NamedTuple):
+    queue: str
+    sequence: int
+
+
 class Postponed(NamedTuple):
+    queue: str
     sequence: int
     due_at: int
     reason: str
 
 
 class Buried(NamedTuple):
+    queue: str
     sequence: int
     reason: str
 
 
-_last_delivery = select(func.max(_DELIVERIES.c.sequence))
+_this_delivery = (
+    _DELIVERIES.c.sequence == bindparam("of"),
+    _DELIVERIES.c.queue == bindparam("in_queue"),
+)
+_with_body = _DELIVERIES.join(_MESSAGES, _MESSAGES.c.sequence == _DELIVERIES.c.sequence)
+
+_last_message = select(func.max(_MESSAGES.c.sequence))
+_insert_messages = insert(_MESSAGES)
 _insert_deliveries = insert(_DELIVERIES)
 _select_deliveries = (
-    select(_DELIVERIES.c.sequence, _DELIVERIES.c.attempt, _DELIVERIES.c.body)
+    select(_DELIVERIES.c.sequence, _DELIVERIES.c.attempt, _MESSAGES.c.body)
+    .select_from(_with_body)
     .where(_DELIVERIES.c.queue == bindparam("queue"), _DELIVERIES.c.due_at <= bindparam("now"))
     .order_by(_DELIVERIES.c.due_at, _DELIVERIES.c.sequence)
     .limit(bindparam("limit"))
@@ -135,84 +151,90 @@ _select_deliveries = (
 _next_due = select(func.min(_DELIVERIES.c.due_at)).where(
     _DELIVERIES.c.queue == bindparam("queue"), _DELIVERIES.c.due_at > bindparam("now")
 )
-_delete_deliveries = delete(_DELIVERIES).where(
-    _DELIVERIES.c.sequence.in_(bindparam("sequences", expanding=True))
+_delete_deliveries = delete(_DELIVERIES).where(*_this_delivery)
+_delete_delivered_messages = delete(_MESSAGES).where(
+    _MESSAGES.c.sequence.in_(bindparam("sequences", expanding=True)),
+    ~exists().where(_DELIVERIES.c.sequence == _MESSAGES.c.sequence),
 )
 _postpone = (
     update(_DELIVERIES)
-    .where(_DELIVERIES.c.sequence == bindparam("of"))
+    .where(*_this_delivery)
     .values(attempt=_DELIVERIES.c.attempt + 1, due_at=bindparam("at"), last_error=bindparam("reason"))
 )
 _bury_delivery = insert(_DEAD).from_select(
     ["queue", "message_id", "body", "attempts", "reason", "failed_at"],
     select(
         _DELIVERIES.c.queue,
-        _DELIVERIES.c.message_id,
-        _DELIVERIES.c.body,
+        _MESSAGES.c.message_id,
+        _MESSAGES.c.body,
         _DELIVERIES.c.attempt + 1,
         bindparam("reason", type_=String),
         bindparam("now", type_=BigInteger),
-    ).where(_DELIVERIES.c.sequence == bindparam("of")),
+    )
+    .select_from(_with_body)
+    .where(*_this_delivery),
 )
 
 
 def insert_deliveries(
-    session: Session, deliveries: Sequence[tuple[str, Message]], above: int, now_ms: int
+    session: Session, routed: Sequence[tuple[Message, Sequence[str]]], above: int, now_ms: int
 ) -> int:
-    """One row per pair of queue and message, numbered upwards without a gap.
+    """Puts each message into its queues. The messages are numbered upwards without a gap.
 
     Returns the first number; it is above ``above`` and above every number in the table.
     """
     connection = session.connection()
-    first = max(connection.execute(_last_delivery).scalar() or 0, above) + 1
-    bodies: dict[str, str] = {}
-    rows = [
-        {
-            "sequence": sequence,
-            "queue": queue,
-            "message_id": message.id,
-            "attempt": 0,
-            "due_at": now_ms,
-            "body": bodies.get(message.id) or bodies.setdefault(message.id, encode(message)),
-        }
-        for sequence, (queue, message) in enumerate(deliveries, first)
+    first = max(connection.execute(_last_message).scalar() or 0, above) + 1
+    messages = [
+        {"sequence": sequence, "message_id": message.id, "body": encode(message)}
+        for sequence, (message, _) in enumerate(routed, first)
     ]
-    connection.execute(_insert_deliveries, rows)
+    deliveries = [
+        {"sequence": sequence, "queue": queue, "attempt": 0, "due_at": now_ms}
+        for sequence, (_, queues) in enumerate(routed, first)
+        for queue in queues
+    ]
+    connection.execute(_insert_messages, messages)
+    connection.execute(_insert_deliveries, deliveries)
     return first
 
 
 def due_deliveries(session: Session, queue: str, now_ms: int, limit: int) -> DueDeliveries:
-    """``now_ms``: what may be delivered at this time, longest due first."""
+    """What may be delivered at ``now_ms``, longest due first."""
     connection = session.connection()
     found = connection.execute(_select_deliveries, {"queue": queue, "now": now_ms, "limit": limit})
     return DueDeliveries(
         rows=[StoredDelivery(*row) for row in found],
         next_due=connection.execute(_next_due, {"queue": queue, "now": now_ms}).scalar(),
-        last=connection.execute(_last_delivery).scalar() or 0,
+        last=connection.execute(_last_message).scalar() or 0,
     )
 
 
 def settle_deliveries(
     session: Session,
-    done: Sequence[int],
+    finished: Sequence[Finished],
     postponed: Sequence[Postponed],
     buried: Sequence[Buried],
     now_ms: int,
 ) -> None:
+    """A message that no queue holds any more goes with its last delivery."""
     connection = session.connection()
     if buried:
-        connection.execute(
-            _bury_delivery,
-            [{"of": b.sequence, "reason": b.reason[:REASON_LENGTH], "now": now_ms} for b in buried],
-        )
-    gone = [*done, *(b.sequence for b in buried)]
-    if gone:
-        connection.execute(_delete_deliveries, {"sequences": gone})
+        rows = [
+            {"of": b.sequence, "in_queue": b.queue, "reason": b.reason[:REASON_LENGTH], "now": now_ms}
+            for b in buried
+        ]
+        connection.execute(_bury_delivery, rows)
     if postponed:
-        connection.execute(
-            _postpone,
-            [{"of": p.sequence, "at": p.due_at, "reason": p.reason[:REASON_LENGTH]} for p in postponed],
-        )
+        rows = [
+            {"of": p.sequence, "in_queue": p.queue, "at": p.due_at, "reason": p.reason[:REASON_LENGTH]}
+            for p in postponed
+        ]
+        connection.execute(_postpone, rows)
+    gone = [*finished, *buried]
+    if gone:
+        connection.execute(_delete_deliveries, [{"of": g.sequence, "in_queue": g.queue} for g in gone])
+        connection.execute(_delete_delivered_messages, {"sequences": list({g.sequence for g in gone})})
 
 
 # dead letters

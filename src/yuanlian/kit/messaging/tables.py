@@ -30,22 +30,31 @@ class OutboxRow(Base):
     body: Mapped[str] = mapped_column(Body)
 
 
+class BusMessageRow(Base):
+    """A message that lies in at least one queue of ``LocalBus``; its body once for all of them."""
+
+    __tablename__ = "bus_messages"
+
+    sequence: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=False)
+    message_id: Mapped[str]
+    body: Mapped[str] = mapped_column(Body)
+
+
 class DeliveryRow(Base):
     """A message in one queue of ``LocalBus``, until its handler has returned.
 
-    ``attempt``: failed deliveries so far. ``due_at``: when it was published, or may be tried again.
+    ``sequence``: of the message. ``attempt``: failed deliveries so far. ``due_at``: when it was
+    published, or may be tried again.
     """
 
     __tablename__ = "bus_deliveries"
-    __table_args__ = (Index(None, "queue", "due_at"),)
+    __table_args__ = (Index(None, "queue", "due_at"), {"sqlite_with_rowid": False})
 
     sequence: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=False)
-    queue: Mapped[str]
-    message_id: Mapped[str]
+    queue: Mapped[str] = mapped_column(primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer)
     due_at: Mapped[int]
     last_error: Mapped[str | None] = mapped_column(String(1000))
-    body: Mapped[str] = mapped_column(Body)
 
 
 class DeadLetterRow(Base):

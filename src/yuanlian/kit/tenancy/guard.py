@@ -9,10 +9,10 @@ predicates added, and refuses to compile when they differ. DESIGN §5 line 2, §
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Engine, String, bindparam, event
+from sqlalchemy import BindParameter, Connection, Engine, String, bindparam, event, func, literal_column
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import CompileError
 from sqlalchemy.sql import ColumnElement, FromClause, Insert, TextClause, and_
@@ -47,11 +47,11 @@ class TenantGuard:
         connection.execution_options(compiled_cache=self._caches[_kind_or_none()])
 
 
-def _tenants_of_group() -> list[str]:
+def _tenants_of_group() -> str:
     scope = current_scope()
     if scope.kind != "group":
         raise TenantRequiredError
-    return sorted(scope.tenants)
+    return f"|{'|'.join(sorted(scope.tenants))}|"
 
 
 def _kind_or_none() -> ScopeKind | None:
@@ -61,7 +61,7 @@ def _kind_or_none() -> ScopeKind | None:
         return None
 
 
-_GROUP: BindParameter[Sequence[str]] = bindparam("scope_tenants", callable_=_tenants_of_group, expanding=True)
+_GROUP: BindParameter[str] = bindparam("scope_tenants", callable_=_tenants_of_group, type_=String())
 
 
 def _predicate(owned: FromClause) -> ColumnElement[bool] | None:
@@ -70,7 +70,9 @@ def _predicate(owned: FromClause) -> ColumnElement[bool] | None:
         case "across":
             return None
         case "group":
-            return column.in_(_GROUP)
+            # One value, so that it also holds in an executemany; and a check, not an access path:
+            # as ``IN`` it would have the planner walk tenants times keys.
+            return func.instr(_GROUP, literal_column("'|'") + column + literal_column("'|'")) > 0
         case _:
             # Without any scope too: executing it then raises in ``current_tenant``.
             return column == bindparam("scope_tenant", callable_=current_tenant, type_=String())
@@ -99,7 +101,8 @@ class _TenantCompiler:
     def _predicates(self, sources: Any) -> list[ColumnElement[bool]]:
         owned = [s for source in sources for s in _leftmost(source) if _is_owned(s)]
         self._guarded += len(owned)
-        return [p for p in map(_predicate, owned) if p is not None]
+        found = (_predicate(source) for source in owned)
+        return [predicate for predicate in found if predicate is not None]
 
     def _compose_select_body(
         self,

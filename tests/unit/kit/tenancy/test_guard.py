@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     Text,
+    bindparam,
     cast,
     delete,
     exists,
@@ -207,6 +208,21 @@ def test_a_group_sees_its_own_tenants_only(run: Callable[..., Any]) -> None:
         assert len(run(lambda s: s.execute(select(Toy.id)).all())) == 2
         with pytest.raises(TenantRequiredError):
             current_tenant()
+
+
+def test_a_group_changes_many_rows_of_its_own_tenants_only(run: Callable[..., Any]) -> None:
+    """The multi-row statements of a group commit: one UPDATE with a list of parameters."""
+    statement = update(Toy).where(Toy.id == bindparam("key")).values(name=bindparam("new"))
+    rows = [{"key": f"ball-{tenant}", "new": "painted"} for tenant in (T1, T2)]
+    with tenant_group([T2]):
+        run(lambda s: s.connection().execute(statement, rows), write=True)
+    with tenant_group([T1, T2]):
+        assert sorted(run(lambda s: s.execute(select(Toy.name)).scalars().all())) == ["ball", "painted"]
+
+
+def test_a_tenant_id_cannot_pretend_to_be_two(run: Callable[..., Any]) -> None:
+    with pytest.raises(TenantRequiredError), tenant_group(["t1|t2"]):
+        run(lambda s: s.execute(select(Toy.id)).all())
 
 
 def test_work_across_tenants_is_explicit(run: Callable[..., Any]) -> None:
