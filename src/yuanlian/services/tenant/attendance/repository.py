@@ -9,7 +9,17 @@ from datetime import date, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Select,
+    and_,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
@@ -25,40 +35,68 @@ DayKey = tuple[str, str, date]
 
 _EVENTS = table_of(AttendanceEvent)
 _DAYS = table_of(AttendanceDay)
+_STUDENTS = table_of(Student)
+_CLASSES = table_of(Classroom)
+_GUARDIANS = table_of(Guardian)
+_GUARDIANSHIPS = table_of(Guardianship)
+_TENANTS = table_of(TenantRow)
 
-_STUDENTS_BY_ID = select(
-    Student.tenant_id,
-    Student.id,
-    Student.name,
-    Student.class_id,
-    Student.status,
-    Classroom.name.label("class_name"),
-).join(Classroom, and_(Classroom.tenant_id == Student.tenant_id, Classroom.id == Student.class_id))
 
-_RECIPIENTS = (
+def _any_of(name: str) -> BindParameter[Sequence[Any]]:
+    return bindparam(name, expanding=True)
+
+
+# Built once: a group commit runs them for every group, and building costs more than running.
+_CALENDARS = select(_TENANTS.c.id, _TENANTS.c.time_zone, _TENANTS.c.late_after).where(
+    _TENANTS.c.id.in_(_any_of("tenants"))
+)
+_STUDENTS_BY_ID = (
     select(
-        Guardianship.tenant_id,
-        Guardianship.student_id,
-        Guardian.id,
-        Guardian.user_id,
-        Guardian.name,
-        Guardianship.relation,
-        Guardian.email,
-        Guardian.phone,
+        _STUDENTS.c.tenant_id,
+        _STUDENTS.c.id,
+        _STUDENTS.c.name,
+        _STUDENTS.c.class_id,
+        _STUDENTS.c.status,
+        _CLASSES.c.name.label("class_name"),
     )
     .join(
-        Guardian,
-        and_(Guardian.tenant_id == Guardianship.tenant_id, Guardian.id == Guardianship.guardian_id),
+        _CLASSES,
+        and_(_CLASSES.c.tenant_id == _STUDENTS.c.tenant_id, _CLASSES.c.id == _STUDENTS.c.class_id),
     )
-    .where(Guardianship.receives_notices)
+    .where(_STUDENTS.c.id.in_(_any_of("students")))
 )
-
-_UPDATE_DAY = (
-    update(AttendanceDay)
+_EVENTS_BY_EVENT_ID = select(_EVENTS).where(_EVENTS.c.event_id.in_(_any_of("event_ids")))
+_DAYS_OF = select(_DAYS).where(
+    _DAYS.c.student_id.in_(_any_of("students")), _DAYS.c.date.in_(_any_of("dates"))
+)
+_RECIPIENTS_OF = (
+    select(
+        _GUARDIANSHIPS.c.tenant_id,
+        _GUARDIANSHIPS.c.student_id,
+        _GUARDIANS.c.id,
+        _GUARDIANS.c.user_id,
+        _GUARDIANS.c.name,
+        _GUARDIANSHIPS.c.relation,
+        _GUARDIANS.c.email,
+        _GUARDIANS.c.phone,
+    )
+    .join(
+        _GUARDIANS,
+        and_(
+            _GUARDIANS.c.tenant_id == _GUARDIANSHIPS.c.tenant_id,
+            _GUARDIANS.c.id == _GUARDIANSHIPS.c.guardian_id,
+        ),
+    )
+    .where(_GUARDIANSHIPS.c.receives_notices, _GUARDIANSHIPS.c.student_id.in_(_any_of("students")))
+)
+_INSERT_EVENTS = insert(_EVENTS)
+_INSERT_DAYS = insert(_DAYS)
+_UPDATE_DAYS = (
+    update(_DAYS)
     .where(
-        AttendanceDay.tenant_id == bindparam("key_tenant"),
-        AttendanceDay.student_id == bindparam("key_student"),
-        AttendanceDay.date == bindparam("key_date"),
+        _DAYS.c.tenant_id == bindparam("key_tenant"),
+        _DAYS.c.student_id == bindparam("key_student"),
+        _DAYS.c.date == bindparam("key_date"),
     )
     .values(
         {
@@ -74,7 +112,6 @@ _UPDATE_DAY = (
             )
         }
     )
-    .execution_options(synchronize_session=False)
 )
 
 
@@ -85,25 +122,21 @@ class AttendanceRepository:
     # -- the group commit ---------------------------------------------------------------------
 
     def calendars(self, tenants: Collection[str]) -> dict[str, Calendar]:
-        rows = self._session.execute(
-            select(TenantRow.id, TenantRow.time_zone, TenantRow.late_after).where(TenantRow.id.in_(tenants))
-        )
+        rows = self._execute(_CALENDARS, tenants=tenants)
         return {row.id: Calendar(ZoneInfo(row.time_zone), time.fromisoformat(row.late_after)) for row in rows}
 
     def students(self, ids: Collection[str]) -> dict[Key, Any]:
         """Rows with ``name class_id class_name status`` by (tenant, student)."""
-        rows = self._session.execute(_STUDENTS_BY_ID.where(Student.id.in_(ids)))
+        rows = self._execute(_STUDENTS_BY_ID, students=ids)
         return {(row.tenant_id, row.id): row for row in rows}
 
     def events_of(self, event_ids: Collection[str]) -> dict[Key, Any]:
         """Recorded events by (tenant, client's event id)."""
-        rows = self._session.execute(select(_EVENTS).where(_EVENTS.c.event_id.in_(event_ids)))
+        rows = self._execute(_EVENTS_BY_EVENT_ID, event_ids=event_ids)
         return {(row.tenant_id, row.event_id): row for row in rows}
 
     def days_of(self, students: Collection[str], dates: Collection[date]) -> dict[DayKey, Day]:
-        rows = self._session.execute(
-            select(_DAYS).where(_DAYS.c.student_id.in_(students), _DAYS.c.date.in_(dates))
-        )
+        rows = self._execute(_DAYS_OF, students=students, dates=dates)
         return {
             (row.tenant_id, row.student_id, row.date): Day(
                 row.state, row.state_at, row.first_in_at, row.last_out_at, row.temperature, row.version
@@ -114,23 +147,27 @@ class AttendanceRepository:
     def recipients_of(self, students: Collection[str]) -> dict[Key, tuple[Recipient, ...]]:
         """The guardians who may be told about each (tenant, student), as of this transaction."""
         found: defaultdict[Key, list[Recipient]] = defaultdict(list)
-        rows = self._session.execute(_RECIPIENTS.where(Guardianship.student_id.in_(students)))
+        rows = self._execute(_RECIPIENTS_OF, students=students)
         for tenant, student, guardian, user, name, relation, email, phone in rows:
             found[tenant, student].append(Recipient(guardian, name, relation, user, email, phone))
         return {key: tuple(people) for key, people in found.items()}
 
     def add_events(self, rows: Sequence[dict[str, Any]]) -> None:
         if rows:
-            self._session.execute(insert(_EVENTS), rows)
+            self._session.connection().execute(_INSERT_EVENTS, rows)
 
     def add_days(self, rows: Sequence[dict[str, Any]]) -> None:
         if rows:
-            self._session.execute(insert(_DAYS), rows)
+            self._session.connection().execute(_INSERT_DAYS, rows)
 
     def change_days(self, rows: Sequence[dict[str, Any]]) -> None:
         """Rows as for ``add_days``; those that exist already."""
         if rows:
-            self._session.connection().execute(_UPDATE_DAY, [_as_update(row) for row in rows])
+            self._session.connection().execute(_UPDATE_DAYS, [_as_update(row) for row in rows])
+
+    def _execute(self, statement: Select[Any], **keys: Collection[Any]) -> Sequence[Any]:
+        """Past the ORM: rows are all that is wanted."""
+        return self._session.connection().execute(statement, {k: list(v) for k, v in keys.items()}).all()
 
     # -- reading ------------------------------------------------------------------------------
 
