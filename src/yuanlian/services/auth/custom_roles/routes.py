@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, delete, get, patch, post
+from litestar.params import FromPath, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from yuanlian.kit.envelope import Body, Envelope, Page
@@ -26,17 +27,19 @@ def routes(service: RoleService) -> list[ControllerRouterHandler]:
         return reply(await service.list_(require(READ)))
 
     @post(PATH, summary="Define a role")
-    async def create_role(data: Body[NewRole]) -> Response[Envelope[RoleView]]:
+    async def create_role(data: JSONBody[Body[NewRole]]) -> Response[Envelope[RoleView]]:
         """Nobody can put a permission into a role that they do not hold themselves."""
         return reply(await service.create(require(WRITE), data.data), 201)
 
     @patch(ONE, summary="Change a role")
-    async def change_role(role_id: str, data: Body[RoleChange]) -> Response[Envelope[RoleView]]:
+    async def change_role(
+        role_id: FromPath[str], data: JSONBody[Body[RoleChange]]
+    ) -> Response[Envelope[RoleView]]:
         """Other permissions end the access tokens of everybody who has the role."""
         return reply(await service.change(require(WRITE), role_id, data.data))
 
     @delete(ONE, summary="Delete a role that nobody has", status_code=200)
-    async def delete_role(role_id: str) -> Response[Envelope[Deleted]]:
+    async def delete_role(role_id: FromPath[str]) -> Response[Envelope[Deleted]]:
         await service.delete(require(WRITE), role_id)
         return reply(Deleted(role_id))
 

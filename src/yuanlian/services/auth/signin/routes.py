@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, Response, delete, get, post
+from litestar.params import FromPath, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from yuanlian.kit.envelope import Body, Envelope, Page
@@ -28,19 +29,21 @@ PATH = "/api/auth"
 
 def routes(service: SignInService) -> list[ControllerRouterHandler]:
     @post(f"{PATH}/login", summary="Sign in")
-    async def login(data: Body[Login], request: Request[Any, Any, Any]) -> Response[Envelope[LoginResult]]:
+    async def login(
+        data: JSONBody[Body[Login]], request: Request[Any, Any, Any]
+    ) -> Response[Envelope[LoginResult]]:
         """Without ``tenantId``: the tenant of the domain, else the last used, else the first."""
         wanted = data.data.tenantId or request.headers.get("x-tenant-id")
         result = await service.login(data.data.username, data.data.password, wanted, _client(request))
         return reply(result)
 
     @post(f"{PATH}/refresh", summary="A new pair of tokens for a refresh token")
-    async def refresh(data: Body[Refresh]) -> Response[Envelope[Tokens]]:
+    async def refresh(data: JSONBody[Body[Refresh]]) -> Response[Envelope[Tokens]]:
         """The refresh token is spent by it; using it again later ends the session."""
         return reply(await service.refresh(data.data.refreshToken))
 
     @post(f"{PATH}/switch", summary="Go on in another tenant")
-    async def switch(data: Body[Switch]) -> Response[Envelope[Tokens]]:
+    async def switch(data: JSONBody[Body[Switch]]) -> Response[Envelope[Tokens]]:
         return reply(await service.switch(caller(), data.data.tenantId))
 
     @post(f"{PATH}/logout", summary="Sign out")
@@ -54,7 +57,7 @@ def routes(service: SignInService) -> list[ControllerRouterHandler]:
 
     @post(f"{PATH}/password", summary="Change the own password")
     async def password(
-        data: Body[PasswordChange], request: Request[Any, Any, Any]
+        data: JSONBody[Body[PasswordChange]], request: Request[Any, Any, Any]
     ) -> Response[Envelope[Ended]]:
         """Ends every other session."""
         change = data.data
@@ -70,7 +73,7 @@ def routes(service: SignInService) -> list[ControllerRouterHandler]:
         return reply(Ended(await service.end_others(caller())))
 
     @delete(f"{PATH}/sessions/{{session_id:str}}", summary="End one of the own sessions", status_code=200)
-    async def end_session(session_id: str) -> Response[Envelope[Ended]]:
+    async def end_session(session_id: FromPath[str]) -> Response[Envelope[Ended]]:
         return reply(Ended(await service.end_session(caller(), session_id)))
 
     return [login, refresh, switch, logout, me, password, sessions, end_others, end_session]
