@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Literal
 
+import uvloop
 from joserfc import jwt
 from joserfc.jwk import OctKey
 from websockets.asyncio.client import ClientConnection, connect
@@ -35,6 +36,13 @@ from yuanlian.kit.tenancy.directory import Tenant, TenantStatus
 
 SECRET = b"a secret of the tests, long enough for HS256"
 WAIT_S = 10.0
+
+
+def on_both_loops(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs it twice: on uvloop, as the platform does, and on asyncio's own loop; their transports
+    buffer and close differently."""
+    uvloop.run(scenario())
+    asyncio.run(scenario())
 
 
 class Tenants:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from tests.support.websocket import Edge
+from tests.support.websocket import Edge, on_both_loops
 
 from yuanlian.kit.errors import ServiceUnavailableError
 
@@ -23,7 +23,7 @@ def test_a_valid_token_is_answered_with_who_it_is_and_where_history_stands() -> 
                 "cursor": await edge.hub.cursor("a"),
             }
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_token_that_does_not_count_is_refused_with_4401(claims: dict[str, Any]
             assert await client.closed_with() == 4401
             assert edge.service.asked == 0
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_errors_speak_the_language_of_the_client() -> None:
@@ -54,7 +54,7 @@ def test_errors_speak_the_language_of_the_client() -> None:
             await client.say({"type": "auth", "token": "x.y.z", "tenantId": "a"})
             assert (await client.hear())["message"] == "Not signed in, or the sign-in has expired"
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_token_of_another_tenant_than_the_frame_names_is_refused_with_4403() -> None:
@@ -66,7 +66,7 @@ def test_a_token_of_another_tenant_than_the_frame_names_is_refused_with_4403() -
             assert (answer["type"], answer["code"]) == ("auth_error", 403)
             assert await client.closed_with() == 4403
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_whatever_comes_first_and_is_not_a_proper_auth_frame_ends_the_connection
             assert (await client.hear())["type"] == "auth_error"
             assert await client.closed_with() == 4401
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_silence_after_connecting_ends_with_4401() -> None:
@@ -105,7 +105,7 @@ def test_silence_after_connecting_ends_with_4401() -> None:
             assert (await client.hear())["type"] == "auth_error"
             assert await client.closed_with() == 4401
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_an_authenticated_connection_outlives_the_time_for_authentication() -> None:
@@ -115,7 +115,7 @@ def test_an_authenticated_connection_outlives_the_time_for_authentication() -> N
             await asyncio.sleep(0.15)
             await client.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_revoked_sign_in_is_refused() -> None:
@@ -126,7 +126,7 @@ def test_a_revoked_sign_in_is_refused() -> None:
             assert answer["type"] == "auth_error"
             assert await client.closed_with() == 4401
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_tenant_that_is_suspended_or_unknown_is_refused_with_4403() -> None:
@@ -138,7 +138,7 @@ def test_a_tenant_that_is_suspended_or_unknown_is_refused_with_4403() -> None:
                 assert (answer["type"], answer["code"]) == ("auth_error", 403)
                 assert await client.closed_with() == 4403
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_tenant_service_that_does_not_answer_does_not_sign_anybody_out() -> None:
@@ -149,7 +149,7 @@ def test_a_tenant_service_that_does_not_answer_does_not_sign_anybody_out() -> No
             assert (answer["type"], answer["code"]) == ("auth_error", 503)
             assert await client.closed_with() == 1013
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_tenant_service_that_hangs_ends_the_attempt() -> None:
@@ -160,7 +160,7 @@ def test_a_tenant_service_that_hangs_ends_the_attempt() -> None:
             assert (answer["type"], answer["code"]) == ("auth_error", 503)
             assert await client.closed_with() == 1013
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_an_unforeseen_failure_closes_with_1011_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -171,7 +171,7 @@ def test_an_unforeseen_failure_closes_with_1011_and_is_logged(caplog: pytest.Log
             await client.say({"type": "subscribe", "channel": "class:1"})
             assert await client.closed_with() == 1011
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
     assert "websocket message failed" in caplog.text
 
 
@@ -184,7 +184,7 @@ def test_authenticating_twice_is_an_error_and_changes_nothing() -> None:
             await edge.announce("for two", "user:user_2")
             await client.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_user_has_a_limited_number_of_connections_per_tenant() -> None:
@@ -200,7 +200,7 @@ def test_a_user_has_a_limited_number_of_connections_per_tenant() -> None:
             await first.socket.close()
             await edge.sign_in("user_1")
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_frames_sent_right_behind_the_auth_frame_are_answered_after_it() -> None:
@@ -216,4 +216,4 @@ def test_frames_sent_right_behind_the_auth_frame_are_answered_after_it() -> None
             heard = [(await client.hear())["type"] for _ in range(3)]
             assert heard == ["auth_success", "subscribed", "pong"]
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)

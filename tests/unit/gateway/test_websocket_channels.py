@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
-from tests.support.websocket import Edge
+from tests.support.websocket import Edge, on_both_loops
 
 
 def test_default_channels_and_the_own_one_are_followed_without_asking() -> None:
@@ -27,7 +26,7 @@ def test_default_channels_and_the_own_one_are_followed_without_asking() -> None:
             assert two["data"] == {"text": "two"}
             await client.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_events_of_one_tenant_never_reach_another_whatever_the_channels_are_called() -> None:
@@ -39,7 +38,7 @@ def test_events_of_one_tenant_never_reach_another_whatever_the_channels_are_call
             assert (await theirs.hear())["tenantId"] == "b"
             await ours.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_the_tenant_service_decides_about_subscriptions() -> None:
@@ -62,7 +61,7 @@ def test_the_tenant_service_decides_about_subscriptions() -> None:
             await edge.announce("one", "class:1")
             assert (await client.hear())["data"]["text"] == "one"
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_unsubscribing_ends_what_was_followed() -> None:
@@ -80,7 +79,7 @@ def test_unsubscribing_ends_what_was_followed() -> None:
             await edge.announce("two", "user:user_1")
             assert (await client.hear())["data"]["text"] == "two"
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 @pytest.mark.parametrize("word", ["subscribe", "unsubscribe"])
@@ -95,7 +94,7 @@ def test_the_channel_of_another_user_is_refused_without_asking_anybody(word: str
             assert (answer["type"], answer["code"], answer["channel"]) == ("error", 403, "user:user_2")
             assert edge.service.asked == asked
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_tenant_service_that_names_somebody_elses_channel_is_not_believed() -> None:
@@ -106,7 +105,7 @@ def test_a_tenant_service_that_names_somebody_elses_channel_is_not_believed() ->
             await edge.announce("for two", "user:user_2")
             await client.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 @pytest.mark.parametrize("timestamp", [1701234567890, 0, -1, 1.5, None])
@@ -117,7 +116,7 @@ def test_a_ping_is_answered_with_its_own_timestamp(timestamp: Any) -> None:
             await client.say({"type": "ping", "timestamp": timestamp})
             assert await client.hear() == {"type": "pong", "timestamp": timestamp}
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_a_malformed_frame_is_answered_with_an_error_and_the_connection_goes_on(
             assert await client.hear() == {"type": "error", "code": 400, "message": "消息格式错误"}
             await client.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_too_many_malformed_frames_end_the_connection() -> None:
@@ -153,7 +152,7 @@ def test_too_many_malformed_frames_end_the_connection() -> None:
                 await client.say("?")
             assert await client.closed_with() == 1008
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_connection_follows_a_limited_number_of_channels() -> None:
@@ -171,4 +170,4 @@ def test_a_connection_follows_a_limited_number_of_channels() -> None:
             await client.say({"type": "subscribe", "channel": "class:2"})
             assert (await client.hear())["type"] == "subscribed"
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from typing import Any
 
 import pytest
-from tests.support.websocket import WAIT_S, Client, Edge
+from tests.support.websocket import WAIT_S, Client, Edge, on_both_loops
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from yuanlian.kit.realtime.hub import Event
@@ -20,7 +21,7 @@ def test_the_end_of_the_token_ends_the_connection() -> None:
             client = await edge.sign_in(lifetime_s=2)
             assert await client.closed_with() == 4401
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_logging_out_ends_the_connections_of_that_sign_in_only() -> None:
@@ -32,7 +33,7 @@ def test_logging_out_ends_the_connections_of_that_sign_in_only() -> None:
             assert await phone.closed_with() == 4401
             await tablet.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_role_change_ends_the_members_connections_in_that_tenant_only() -> None:
@@ -45,7 +46,7 @@ def test_a_role_change_ends_the_members_connections_in_that_tenant_only() -> Non
             await there.hear_nothing_but_pong()
             await colleague.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_suspending_a_tenant_ends_its_connections_only() -> None:
@@ -57,7 +58,7 @@ def test_suspending_a_tenant_ends_its_connections_only() -> None:
             assert await ours.closed_with() == 4403
             await theirs.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_service_can_end_a_users_connections_with_a_code() -> None:
@@ -68,7 +69,7 @@ def test_a_service_can_end_a_users_connections_with_a_code() -> None:
             await edge.announce("too late", "user:user_1")
             assert await client.closed_with() == 4403
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_what_ends_a_connection_also_ends_one_that_is_still_being_admitted() -> None:
@@ -98,7 +99,7 @@ def test_what_ends_a_connection_also_ends_one_that_is_still_being_admitted() -> 
             await edge.deserted()
 
     for change, code in ((logged_out, 4401), (role_changed, 4401), (suspended, 4403), (other_children, 4401)):
-        asyncio.run(scenario(change, code))
+        on_both_loops(functools.partial(scenario, change, code))
 
 
 def test_stopping_tells_every_client_and_refuses_new_ones() -> None:
@@ -112,7 +113,7 @@ def test_stopping_tells_every_client_and_refuses_new_ones() -> None:
             with pytest.raises(InvalidStatus, match="503"):
                 await edge.connect()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_stopping_does_not_wait_for_a_client_that_does_not_answer() -> None:
@@ -125,7 +126,7 @@ def test_stopping_does_not_wait_for_a_client_that_does_not_answer() -> None:
             assert edge.endpoint.connections == 0
             writer.close()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_connections_are_counted_in_and_out() -> None:
@@ -139,7 +140,7 @@ def test_connections_are_counted_in_and_out() -> None:
             await edge.deserted()
             assert (edge.observer.opened, edge.observer.closed) == (2, 2)
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 async def _flood(edge: Edge) -> None:
@@ -162,7 +163,7 @@ def test_a_client_that_does_not_read_is_cut_and_keeps_nobody_waiting() -> None:
             await edge.deserted()
             writer.transport.abort()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_client_that_reads_too_slowly_is_told_so_when_it_reads_on() -> None:
@@ -175,7 +176,7 @@ def test_a_client_that_reads_too_slowly_is_told_so_when_it_reads_on() -> None:
             assert await socket.closed_with() == 4408
             await edge.deserted()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_dead_peer_is_noticed_and_cut() -> None:
@@ -188,7 +189,7 @@ def test_a_dead_peer_is_noticed_and_cut() -> None:
             await edge.deserted()
             writer.close()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_living_peer_answers_pings_and_stays() -> None:
@@ -198,7 +199,7 @@ def test_a_living_peer_answers_pings_and_stays() -> None:
             await asyncio.sleep(0.3)
             await client.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 async def _says_until_closed(client: Client, message: Any, times: int) -> int:
@@ -216,7 +217,7 @@ def test_a_client_that_says_too_much_is_cut() -> None:
             client = await edge.sign_in()
             assert await _says_until_closed(client, {"type": "ping"}, 40) == 4429
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_message_over_64_kib_ends_the_connection() -> None:
@@ -227,7 +228,7 @@ def test_a_message_over_64_kib_ends_the_connection() -> None:
             assert (await client.hear())["type"] == "error"
             assert await _says_until_closed(client, "x" * 65_537, 1) == 1009
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 HANDSHAKE = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.support.websocket import Client, Edge
+from tests.support.websocket import Client, Edge, on_both_loops
 
 from yuanlian.kit.realtime.hub import Event
 
@@ -30,7 +30,7 @@ def test_what_was_missed_comes_after_auth_success_and_before_anything_newer() ->
             assert await texts(back, 3) == ["missed 1", "missed 2", "new"]
             await back.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_the_cursor_of_auth_success_resumes_too() -> None:
@@ -42,7 +42,7 @@ def test_the_cursor_of_auth_success_resumes_too() -> None:
             back, _ = await edge.auth(resume=answer["cursor"])
             assert await texts(back, 1) == ["missed"]
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_cursor_of_another_process_is_answered_with_resync_and_then_live_events() -> None:
@@ -56,7 +56,7 @@ def test_a_cursor_of_another_process_is_answered_with_resync_and_then_live_event
             await edge.announce("live", "user:user_1")
             assert await texts(client, 1) == ["live"]
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_cursor_that_history_no_longer_reaches_is_answered_with_resync() -> None:
@@ -67,7 +67,7 @@ def test_a_cursor_that_history_no_longer_reaches_is_answered_with_resync() -> No
             client, _ = await edge.auth(resume=answer["cursor"])
             assert await client.hear() == {"type": "resync"}
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_cursor_of_another_tenant_is_answered_with_resync_and_shows_nothing_of_it() -> None:
@@ -79,7 +79,7 @@ def test_a_cursor_of_another_tenant_is_answered_with_resync_and_shows_nothing_of
             assert await client.hear() == {"type": "resync"}
             await client.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_without_resume_there_is_neither_replay_nor_resync() -> None:
@@ -89,7 +89,7 @@ def test_without_resume_there_is_neither_replay_nor_resync() -> None:
             client = await edge.sign_in()
             await client.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_events_published_while_clients_reconnect_reach_each_exactly_once() -> None:
@@ -122,7 +122,7 @@ def test_events_published_while_clients_reconnect_reach_each_exactly_once() -> N
                 assert heard == [str(number) for number in range(total)]
             await first
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_replaying_a_full_history_does_not_count_as_being_slow() -> None:
@@ -136,4 +136,4 @@ def test_replaying_a_full_history_does_not_count_as_being_slow() -> None:
                 assert len((await client.hear())["data"]["text"]) == 20_000
             await client.hear_nothing_but_pong()
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
