@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from yuanlian.gateway.http import Headers, Request, tokens
@@ -50,6 +51,7 @@ _IDENTITY = (
     b"x-tenant",
     b"x-user",
 )
+_TOKEN = frozenset({b"authorization"})
 _NEVER_NAMED = frozenset({b"host", b"content-type", b"authorization"})
 
 
@@ -97,6 +99,11 @@ def _is_address(text: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
+def _passes(name: bytes) -> bool:
+    return name not in _DROPPED and not name.startswith(_IDENTITY) and b"_" not in name
+
+
 def upstream_headers(
     request: Request, origin: Origin, identity: str | None, tenant_id: str | None
 ) -> Headers:
@@ -104,22 +111,21 @@ def upstream_headers(
     Names with an underscore go too: some servers read ``x_identity`` as ``x-identity``. The access
     token stays here once its meaning travels as ``identity``."""
     named = _named_by_connection(request)
-    headers = [
-        (name, value)
-        for name, value in request.headers
-        if name not in _DROPPED and not name.startswith(_IDENTITY) and b"_" not in name and name not in named
-    ]
     if identity is not None:
-        headers = [pair for pair in headers if pair[0] != b"authorization"]
+        named |= _TOKEN
+    headers = [pair for pair in request.headers if _passes(pair[0]) and pair[0] not in named]
+    if identity is not None:
         headers.append((b"x-identity", identity.encode("ascii")))
     if tenant_id is not None:
         headers.append((b"x-tenant-id", tenant_id.encode()))
     if request.body or b"content-length" in request.first or b"transfer-encoding" in request.first:
         headers.append((b"content-length", b"%d" % len(request.body)))
-    headers.append((b"x-request-id", request.request_id.encode("ascii")))
-    headers.append((b"x-forwarded-for", origin.chain.encode("latin-1")))
-    headers.append((b"x-forwarded-proto", origin.scheme.encode("ascii")))
-    headers.append((b"x-forwarded-host", origin.host))
+    headers += (
+        (b"x-request-id", request.request_id.encode("ascii")),
+        (b"x-forwarded-for", origin.chain.encode("latin-1")),
+        (b"x-forwarded-proto", origin.scheme.encode("ascii")),
+        (b"x-forwarded-host", origin.host),
+    )
     return headers
 
 

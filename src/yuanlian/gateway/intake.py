@@ -80,6 +80,8 @@ class Intake:
         self._refusal: RefusedError | None = None
         self._request: Request | None = None
         self._partial_head = 0
+        self._fed = 0
+        self._begun = False
         self._since = 0.0
         self.stage = Stage.IDLE
         self.upgrading: Request | None = None
@@ -90,7 +92,6 @@ class Intake:
         self._target = b""
         self._headers: Headers = []
         self._first: dict[bytes, bytes] = {}
-        self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._body_limit = 0
@@ -102,7 +103,8 @@ class Intake:
             RefusedError: a limit is exceeded, or the request cannot be understood.
             httptools.HttpParserUpgrade: with the offset of what follows an ``Upgrade`` request.
         """
-        was_in_head = self.stage is Stage.HEAD
+        self._fed = self._fed + len(data) if self.stage is Stage.HEAD else len(data)
+        self._begun = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -112,7 +114,8 @@ class Intake:
         if self.stage is not Stage.HEAD:
             return
         # llhttp keeps an unfinished header to itself, however long: count what went into it.
-        self._partial_head = self._partial_head + len(data) if was_in_head else 0
+        # What precedes it in its first piece may belong to earlier requests and is not counted.
+        self._partial_head = 0 if self._begun else self._partial_head + len(data)
         if self._partial_head > self._limits.head_bytes:
             raise RefusedError(ValidationError(_HEAD_TOO_LARGE), 431)
 
@@ -130,6 +133,7 @@ class Intake:
 
     def on_message_begin(self) -> None:
         self._begin()
+        self._begun = True
         self._request = None
         self.stage = Stage.HEAD
         self._since = time.monotonic()  # the event loop's clock
@@ -140,18 +144,15 @@ class Intake:
             raise self._refused(ValidationError(_TARGET_TOO_LONG), 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.stage is not Stage.HEAD:
-            return  # a trailer of a chunked body; nothing here reads them
-        name = name.lower()
-        value = value.rstrip(b" \t")
-        self._head_bytes += len(name) + len(value) + 4
-        self._headers.append((name, value))
-        if len(self._headers) > self._limits.headers or self._head_bytes > self._limits.head_bytes:
-            raise self._refused(ValidationError(_HEAD_TOO_LARGE), 431)
-        if self._first.setdefault(name, value) is not value and name in _UNIQUE:
-            raise self._refused(ValidationError(_REPEATED))
+        # This runs once per header of every request: the limits are checked when all are in, and the
+        # bytes of an unfinished head while it is fed.
+        if self.stage is Stage.HEAD:  # else a trailer of a chunked body; nothing here reads them
+            pair = name.lower(), value.rstrip(b" \t")
+            self._headers.append(pair)
+            self._first.setdefault(*pair)
 
     def on_headers_complete(self) -> None:
+        self._check_headers()
         request = self._new_request(self._parser.get_method().decode("ascii"), self._origin_form())
         self._request = request
         self.stage = Stage.BODY
@@ -185,6 +186,17 @@ class Intake:
     ) -> RefusedError:
         self._refusal = RefusedError(error, status)
         return self._refusal
+
+    def _check_headers(self) -> None:
+        headers, most = self._headers, self._limits.head_bytes
+        too_large = self._fed > most and sum(len(name) + len(value) + 4 for name, value in headers) > most
+        if too_large or len(headers) > self._limits.headers:
+            raise self._refused(ValidationError(_HEAD_TOO_LARGE), 431)
+        if len(self._first) == len(headers):
+            return
+        names = [name for name, _ in headers]
+        if any(names.count(name) > 1 for name in _UNIQUE & self._first.keys()):
+            raise self._refused(ValidationError(_REPEATED))
 
     def _new_request(self, method: str, target: bytes) -> Request:
         request = Request(
