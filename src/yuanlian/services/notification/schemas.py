@@ -15,7 +15,8 @@ class NewAnnouncement(msgspec.Struct, forbid_unknown_fields=True):
 
     title: Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"\S")]
     body: Annotated[str, msgspec.Meta(min_length=1, max_length=5000, pattern=r"\S")]
-    audience: Annotated[str, msgspec.Meta(pattern=r"^(tenant|staff|class:[A-Za-z0-9_.-]{1,64})$")]
+    # Python's ``$`` also stands before a newline at the end.
+    audience: Annotated[str, msgspec.Meta(pattern=r"^(tenant|staff|class:[A-Za-z0-9_.-]{1,64})$(?!\n)")]
 
 
 class AnnouncementSent(msgspec.Struct):
