@@ -6,6 +6,7 @@ every error as the envelope. Routes contain none of that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -38,7 +39,7 @@ from yuanlian.kit.errors import (
     PayloadTooLargeError,
     ValidationError,
 )
-from yuanlian.kit.http.bodies import MALFORMED, explain, translate
+from yuanlian.kit.http.bodies import MALFORMED, MISSING, explain, translate
 from yuanlian.kit.i18n import Text, negotiate
 from yuanlian.kit.identity.internal import HEADER, InternalIdentity
 from yuanlian.kit.identity.principal import Principal
@@ -47,6 +48,7 @@ from yuanlian.kit.tenancy.scope import tenant_scope
 
 T = TypeVar("T")
 _log = structlog.get_logger("http")
+_MISSING_PARAMETER = re.compile(r"Missing required \w+ parameter '([^']+)'")
 
 
 def reply(data: T, status: int = 200) -> Response[Envelope[T]]:
@@ -150,13 +152,18 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Res
     explained = _explained(request)
     if explained is not None and explained.details:
         return _render(explained)
+    if missing := _MISSING_PARAMETER.search(error.detail):
+        return _render(ValidationError(details=[FieldError(missing.group(1), MISSING)]))
     extra = error.extra if isinstance(error.extra, list) else []
-    return _render(ValidationError(details=[_parameter(item) for item in extra]))
+    return _render(ValidationError(details=[_parameter(request, item) for item in extra]))
 
 
-def _parameter(item: dict[str, Any]) -> FieldError:
-    translated = translate(str(item.get("message", "")), str(item.get("key", "")))
-    return FieldError(str(item.get("key", "")), translated.message)
+def _parameter(request: Request[Any, Any, Any], item: dict[str, Any]) -> FieldError:
+    key = str(item.get("key", ""))
+    declared = request.route_handler.parsed_fn_signature.parameters.get(key)
+    # Clients know a parameter by its wire name, not by the handler's argument.
+    name = getattr(declared and declared.kwarg_definition, "name", None) or key
+    return FieldError(name, translate(str(item.get("message", "")), name).message)
 
 
 def _malformed(request: Request[Any, Any, Any], _error: SerializationException) -> Response[Any]:
