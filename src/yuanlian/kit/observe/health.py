@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -59,6 +59,11 @@ class HealthChecker:
             dict(zip(names, results, strict=True)),
             self._clock.now_ms(),
         )
+
+    async def report(self) -> dict[str, Any]:
+        """``check_health`` as plain values, for the admin listener."""
+        status: dict[str, Any] = msgspec.to_builtins(await self.check_health())
+        return status
 
     async def ready(self) -> bool:
         """Whether everything is healthy. Anybody may ask, as often as they like: a fresh answer is
