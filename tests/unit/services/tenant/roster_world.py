@@ -46,9 +46,9 @@ KINDERGARTENS = ("a", "b")
 SECRET = b"a secret of the tests, 32 bytes long"
 assert attendance_models  # its tables are read when a child is deleted
 
-OWN_CLASS = ("resource.classId in user.classIds",)
-OWN_CHILD = ("resource.id in user.studentIds",)
-OWN_CHILDS_CLASS = ("resource.id in user.childClassIds",)
+OWN_CLASS: tuple[str, ...] = ("resource.classId in user.classIds",)
+OWN_CHILD: tuple[str, ...] = ("resource.id in user.studentIds",)
+OWN_CHILDS_CLASS: tuple[str, ...] = ("resource.id in user.childClassIds",)
 NOUNS = ("class", "student", "guardian", "staff", "attendance")
 EVERYTHING = frozenset(f"{noun}.{action}" for noun in NOUNS for action in ("read", "write")) | {
     "announcement.write"

@@ -13,9 +13,8 @@ import pytest
 from openpyxl import Workbook
 from tests.unit.services.tenant.roster_world import Answer, World, head, mother, run, teacher
 
-from yuanlian.services.tenant.imports import service as import_service
 from yuanlian.services.tenant.imports.routes import XLSX
-from yuanlian.services.tenant.imports.table import MAX_ROWS
+from yuanlian.services.tenant.imports.table import MAX_ROWS, read_table
 from yuanlian.services.tenant.roster.models import Guardian, Guardianship, Student
 
 HEADER = "姓名,性别,出生日期,班级,家长姓名,家长电话,关系\n"
@@ -278,13 +277,12 @@ def test_five_thousand_rows_are_taken_and_one_more_is_not(tmp_path: Path) -> Non
 
 def test_files_are_read_off_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[threading.Thread] = []
-    read = import_service.read_table
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         threads.append(threading.current_thread())
-        return read(*args, **kwargs)
+        return read_table(*args, **kwargs)
 
-    monkeypatch.setattr(import_service, "read_table", watched)
+    monkeypatch.setattr("yuanlian.services.tenant.imports.service.read_table", watched)
 
     async def scenario(world: World) -> None:
         await upload(world, TWO)
