@@ -4,7 +4,7 @@ service's own application as a given person."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import httpx
 import msgspec
@@ -63,7 +63,9 @@ async def ask(
     **headers: str,
 ) -> Reply:
     """One request to a service, as the gateway would forward it."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service") as http:
+    # httpx and Litestar each have types of their own for the same ASGI interface.
+    transport = httpx.ASGITransport(app=cast("Any", app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
         response = await http.request(
             method,
             path,

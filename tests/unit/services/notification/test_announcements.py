@@ -52,7 +52,7 @@ def test_everybody_in_the_audience_is_told_once(tmp_path: Path) -> None:
         assert (told["kind"], told["title"], told["body"]) == ("announcement", "秋游", NEWS["body"])
         assert told["data"] == {"announcementId": reply.data["id"]}
         assert len(await world.inbox(TEACHER)) == 1
-        assert {e.channels for e in world.screen.events} == {("user:user_m",), ("user:user_t",)}
+        assert [(s.tenant_id, s.user_id) for s in world.shown] == [(SUN, "user_m"), (SUN, "user_t")]
         assert [m.data["to"] for m in await world.queued()] == ["m@example.org", "g@example.org"]
 
     play(tmp_path, scenario)
@@ -70,7 +70,7 @@ def test_a_repeat_with_the_same_key_returns_the_first_result(tmp_path: Path) -> 
         assert sum(r.data["duplicate"] for r in replies) == 19
         assert await world.count() == 4
         assert await world.count(Announcement) == 1
-        assert len(world.screen.events) == 2
+        assert len(world.shown) == 2
 
         other = await world.ask(PRINCIPAL, "POST", PATH, NEWS | {"title": "改"}, idempotency_key="key-1")
         assert other.status == 409

@@ -66,7 +66,7 @@ def test_fifty_deliveries_of_one_event_tell_once(tmp_path: Path) -> None:
         await asyncio.gather(*(world.attendance(message) for _ in range(25)))
         await world.attendance(*[message] * 25)
         assert await world.count() == 2
-        assert len(world.screen.events) == 2
+        assert len(world.shown) == 2
         assert len(await world.queued()) == 1
 
     play(tmp_path, scenario)
@@ -79,7 +79,7 @@ def test_a_replay_after_the_inbox_was_pruned_tells_nobody_twice(tmp_path: Path) 
         assert await world.database.write(lambda s: inbox.prune(s, 2**62)) == 1
         await world.attendance(message, event("event_2"))
         assert await world.count() == 3
-        assert len(world.screen.events) == 3
+        assert len(world.shown) == 3
         assert len(await world.queued()) == 2
 
     play(tmp_path, scenario)
@@ -104,7 +104,7 @@ def test_some_events_announce_nothing(tmp_path: Path, quiet: dict[str, Any]) -> 
         assert await world.count() == 0
         assert await world.count(Receipt) == 0
         assert await world.queued() == []
-        assert world.screen.events == []
+        assert world.shown == []
 
     play(tmp_path, scenario)
 
@@ -131,7 +131,7 @@ def test_one_batch_of_two_kindergartens_stays_apart(tmp_path: Path) -> None:
         assert other["title"] == "小红已入园"
         reply = await world.ask(person("user_m", SUN), "POST", f"/api/notifications/{other['id']}/read")
         assert reply.status == 404
-        assert {e.tenant_id for e in world.screen.events} == {SUN, STAR}
+        assert [(s.tenant_id, s.user_id) for s in world.shown] == [(SUN, "user_m"), (STAR, "user_m")]
 
     play(tmp_path, scenario)
 
@@ -168,11 +168,11 @@ def test_a_guardian_with_an_address_gets_an_email_of_the_same_transaction(tmp_pa
 def test_only_those_who_can_sign_in_are_pushed_to(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await world.attendance(event(recipients=(MOTHER, GRANNY, UNCLE)))
-        [pushed] = world.screen.events
-        assert (pushed.tenant_id, pushed.channels) == (SUN, ("user:user_m",))
-        assert pushed.payload["type"] == "notification"
+        [shown] = world.shown
+        assert (shown.tenant_id, shown.user_id) == (SUN, "user_m")
+        assert shown.message["type"] == "notification"
         [stored] = await world.inbox(person("user_m"))
-        assert pushed.payload["data"] == stored
+        assert shown.message["data"] == stored
 
     play(tmp_path, scenario)
 

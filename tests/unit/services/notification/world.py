@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import func, select
@@ -22,7 +22,7 @@ from yuanlian.kit.messaging.bus import Subscription
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import decode
 from yuanlian.kit.messaging.tables import OutboxRow
-from yuanlian.kit.realtime.hub import Event
+from yuanlian.kit.realtime.memory import MemoryHub
 from yuanlian.kit.tenancy.scope import across_tenants
 from yuanlian.services.notification.eml import EmlMailer
 from yuanlian.services.notification.mailer import Mailer
@@ -39,16 +39,24 @@ UNCLE = Recipient("guardian_u", "李叔叔", "叔叔")
 
 
 class Screen:
-    """Realtime as somebody watching sees it."""
+    """Somebody's open app: what it was shown, live."""
 
-    def __init__(self) -> None:
-        self.events: list[Event] = []
+    def __init__(self, tenant_id: str, user_id: str, shown: list[Shown]) -> None:
+        self.tenant_id = tenant_id
+        self.user_id = user_id
+        self._shown = shown
 
-    async def publish(self, events: Sequence[Event]) -> None:
-        self.events.extend(events)
+    def deliver(self, frame: bytes, cursor: str) -> None:
+        self._shown.append(Shown(self.tenant_id, self.user_id, msgspec.json.decode(frame)))
 
-    async def close_user(self, tenant_id: str, user_id: str, code: int) -> None:
+    def close(self, code: int) -> None:
         raise AssertionError("nobody is shown the door here")
+
+
+class Shown(NamedTuple):
+    tenant_id: str
+    user_id: str
+    message: dict[str, Any]
 
 
 class World:
@@ -58,14 +66,18 @@ class World:
         self.database.migrate(Base.metadata.create_all)
         self.identity = InternalIdentity(b"k" * 32, self.clock)
         self.tenant = TenantAnswers()
-        self.screen = Screen()
+        self.hub = MemoryHub(msgspec.json.encode)
+        self.shown: list[Shown] = []
+        for tenant_id in (SUN, STAR):
+            for user_id in ("user_m", "user_f", "user_t", "user_p", "user_other"):
+                self.hub.attach(Screen(tenant_id, user_id, self.shown), [f"user:{user_id}"])
         self.mail = folder / "mail"
         self.module = module(
             database=self.database,
             clock=self.clock,
             identity=self.identity,
             client=self.tenant,
-            realtime=self.screen,
+            realtime=self.hub,
             mailer=mailer or EmlMailer(self.mail),
         )
 
