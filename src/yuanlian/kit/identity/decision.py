@@ -5,7 +5,7 @@ Conditions are CEL (https://cel.dev), compiled once per source and evaluated ove
 - ``user``: ``{id, tenantId, roles, …}`` and the attributes the caller of the decision adds
   (``classIds``, ``studentIds``);
 - ``resource``: what it is done to; ``action``: ``read`` of ``student.read``;
-- ``tenant``: ``{id}``; ``now``: a CEL timestamp.
+- ``tenant``: ``{id}``; ``now``: a CEL timestamp in UTC (in China ``(now + duration('8h')).getHours()``).
 
 Deny is the default: a condition that is malformed, fails or is not a boolean does not hold.
 Source: specification "权限控制模型", CONTRACT §5.
@@ -28,6 +28,9 @@ from yuanlian.kit.identity.principal import Principal
 
 VARIABLES = frozenset({"user", "resource", "action", "tenant", "now"})
 MAX_SOURCE = 500
+# Nested, these cost the product of their lists at every request of everybody under the condition;
+# ``in`` covers what conditions are for. Without line breaks no comment can hide the parenthesis.
+_LOOP = re.compile(r"\b(all|exists|exists_one|existsOne|map|filter|transform\w*|sortBy)\s*\(|[\r\n]")
 _FIELD = r"\b{name}\s*\.\s*([A-Za-z_]\w*)(?!\w)(?!\s*\()"
 _REPORTED_LIMIT = 1000
 
@@ -46,10 +49,12 @@ class Condition:
 
     def __init__(self, source: str) -> None:
         """Raises:
-        ConditionError: too long, malformed, or about something unknown.
+        ConditionError: too long, malformed, with a loop, or about something unknown.
         """
         if len(source) > MAX_SOURCE:
             raise ConditionError(f"is longer than {MAX_SOURCE} characters")
+        if _LOOP.search(source):
+            raise ConditionError("has a loop or a line break")
         try:
             self._program = cel.compile(source)
         except ValueError:
@@ -98,8 +103,8 @@ class _Held(NamedTuple):
 class Authorizer:
     """Decides on permissions. Safe to share between threads.
 
-    Cost (decision record of this room): a set lookup without a condition; one conversion of
-    ``user`` and ``resource`` to CEL with one. For lists take ``decider``, which converts ``user`` once.
+    Cost: a set lookup without a condition; with one, a conversion of the fields it reads to CEL.
+    For lists take ``decider``, which converts ``user`` once.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:

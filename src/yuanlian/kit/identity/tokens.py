@@ -76,6 +76,8 @@ class AccessTokenVerifier:
         Raises:
             AuthenticationError: anything at all is wrong with it.
         """
+        if len(token) > MAX_TOKEN_BYTES:
+            raise AuthenticationError
         known = self._verified.get(token)
         if known is None:
             known = self._verify(token)
@@ -88,8 +90,6 @@ class AccessTokenVerifier:
         return known
 
     def _verify(self, token: str) -> VerifiedToken:
-        if len(token) > MAX_TOKEN_BYTES:
-            raise AuthenticationError
         try:
             signed = jws.deserialize_compact(token, self._key_of, algorithms=["HS256"])
             claims = self._decoder.decode(signed.payload or b"")
