@@ -19,7 +19,6 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 from rich.table import Table
-from yuanlian.runtime.wiring import KEY_ID
 
 from bench.checkin.contender import Contender, Load, Measured
 from bench.checkin.dataset import Dataset, request_plan
@@ -97,7 +96,7 @@ def _write_plans(directory: Path, paced_requests: float) -> tuple[Path, Path]:
     first = -(-int(paced_requests) // DATASET.tenants) + 1 if paced_requests else 0
     paths = directory / "paced.msgpack", directory / "plan.msgpack"
     for path, children in zip(paths, (range(first), range(first, DATASET.children)), strict=True):
-        path.write_bytes(msgspec.msgpack.encode(request_plan(DATASET, children, KEY_ID)))
+        path.write_bytes(msgspec.msgpack.encode(request_plan(DATASET, children)))
     return paths
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,11 +67,13 @@ class Dataset:
         return self.tenants * self.children
 
 
-def request_plan(dataset: Dataset, children: range, key_id: str) -> Plan:
+def request_plan(dataset: Dataset, children: range) -> Plan:
     """One check-in for each of these children (numbers within a tenant), by a teacher of the child's
     class; neighbouring requests are of different tenants."""
     heads: list[bytes] = []
     head_of: dict[tuple[str, int], int] = {}
+    # The platform names its key after its content (runtime/wiring.py); the usual way does not look.
+    key_id = hashlib.sha256(SECRET.encode()).hexdigest()[:8]
     issuer = TokenIssuer({key_id: SECRET.encode()}, key_id)
     for tenant_id in dataset.tenant_ids():
         for teacher, user_id in enumerate(dataset.teacher_ids(tenant_id)):

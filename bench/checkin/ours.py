@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, insert
@@ -33,16 +35,22 @@ Rows = Iterator[tuple[Table, list[dict[str, Any]]]]
 class Yuanlian(Contender):
     name = "园联 yuanlian"
 
+    def __init__(self, directory: Path, cores: tuple[int, int] | None) -> None:
+        super().__init__(directory, cores)
+        self._data = directory / "data"
+        self.database = self._data / "yuanlian.db"
+
     def prepare(self, dataset: Dataset) -> None:
         configure("bench", "warn", sys.stderr)
         database = SqliteDatabase(self.database)
         database.migrate(upgrade)
         database.migrate(lambda connection: _insert(connection, dataset))
+        asyncio.run(database.close())
 
     def command(self, port: int) -> list[str]:
         return [
             *(sys.executable, "-m", "yuanlian.runtime.cli", "up"),
-            *("--port", str(port), "--admin-port", "0", "--data-dir", str(self.directory / "data")),
+            *("--port", str(port), "--admin-port", "0", "--data-dir", str(self._data)),
         ]
 
     def work_left(self, connection: sqlite3.Connection) -> bool:
