@@ -91,6 +91,9 @@ def service_app(
             AppError: _app_error,
             ValidationException: _invalid,
             SerializationException: _malformed,
+            # Both are client errors to Litestar, but no route was found whose body could be explained.
+            NotFoundException: _http_error,
+            MethodNotAllowedException: _http_error,
             ClientException: _client_error,
             HTTPException: _http_error,
             Exception: _unexpected,

@@ -95,6 +95,8 @@ def test_a_form_is_taken_too(tmp_path: Path) -> None:
         assert (await ask("POST", "/students/import", files=files)).data["created"] == 2
         missing = await ask("POST", "/students/import", files={"other": ("x.csv", b"x", "text/csv")})
         assert (missing.status, set(missing.details)) == (400, {"file"})
+        broken = await upload(world, "no form", kind="multipart/form-data; boundary=x")
+        assert (broken.status, broken.details) == (400, {"file": "表单格式不正确"})
 
     run(tmp_path, scenario)
 

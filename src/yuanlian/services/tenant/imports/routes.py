@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from litestar import Request, Response, post
-from litestar.datastructures import UploadFile
+from litestar.datastructures import FormMultiDict, UploadFile
+from litestar.exceptions.http_exceptions import ClientException
 from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 
@@ -41,10 +42,19 @@ async def _upload(request: Request[Any, Any, Any]) -> tuple[bytes, str]:
     media_type = request.content_type[0]
     if media_type != _FORM:
         return await request.body(), _accepted(media_type)
-    file = (await request.form()).get("file")
+    file = (await _form(request)).get("file")
     if not isinstance(file, UploadFile):
         raise ValidationError.of("file", "缺少文件", "is a missing file")
     return await file.read(), _accepted(file.content_type.partition(";")[0].strip().lower())
+
+
+async def _form(request: Request[Any, Any, Any]) -> FormMultiDict:
+    try:
+        return await request.form()
+    except ClientException as error:
+        if error.status_code == 413:
+            raise
+        raise ValidationError.of("file", "表单格式不正确", "is in a malformed form") from None
 
 
 def _accepted(media_type: str) -> str:
