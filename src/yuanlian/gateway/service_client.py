@@ -51,11 +51,14 @@ _decoder = msgspec.json.Decoder(_Answer)
 
 
 class InProcessClient:
-    """``apps``: ASGI applications by service name."""
+    """``apps``: ASGI applications by service name; services that call each other are added later."""
 
     def __init__(self, apps: Mapping[str, ASGIApp], identity: InternalIdentity) -> None:
         self._upstreams = {name: AsgiUpstream(app) for name, app in apps.items()}
         self._identity = identity
+
+    def add(self, service: str, app: ASGIApp) -> None:
+        self._upstreams[service] = AsgiUpstream(app)
 
     async def call(
         self,

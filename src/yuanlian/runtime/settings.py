@@ -43,8 +43,7 @@ class Settings(BaseSettings):
     """At least 32 bytes. Outside production one is made and kept in ``data_dir``."""
     routes: Path | None = None
     smtp_url: SecretStr | None = None
-    """``smtp://user:password@host:587``; without it mail is written to ``data_dir/mail``."""
-    mail_from: str = "yuanlian@localhost"
+    """``smtp[s]://user:password@host:587?from=address``; without it mail goes to ``data_dir/mail``."""
     trusted_proxies: tuple[str, ...] = ()
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     drain_s: float = Field(default=4.0, gt=0, le=60)

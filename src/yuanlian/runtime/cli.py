@@ -1,0 +1,138 @@
+"""The command ``yuanlian``. CONTRACT §1."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from pydantic import ValidationError as SettingsError
+
+from yuanlian.runtime.settings import Settings
+
+T = TypeVar("T")
+app = typer.Typer(
+    help="园联 Yuanlian: the unified kindergarten management platform.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+dead_letters = typer.Typer(help="Messages that a consumer has given up on.", no_args_is_help=True)
+app.add_typer(dead_letters, name="dead-letters")
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]
+
+
+def main() -> None:
+    app()
+
+
+@app.command()
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="Load two invented kindergartens.")] = False,
+    host: Annotated[str | None, typer.Option(help="Public address.")] = None,
+    port: Annotated[int | None, typer.Option(help="Public port; 0 takes a free one.")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Port for metrics and health.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run the whole platform in this process."""
+    from yuanlian.runtime import embedded_command
+
+    settings = _settings(host=host, port=port, admin_port=admin_port, data_dir=data_dir)
+    if demo and settings.env == "production":
+        _fail("--demo has published passwords and is refused when YUANLIAN_ENV=production")
+    try:
+        embedded_command.up(settings, demo=demo)
+    except embedded_command.REFUSALS as error:
+        _fail(str(error))
+
+
+@app.command()
+def check(data_dir: DataDir = None) -> None:
+    """Print every setting and where it came from, and whether the database answers."""
+    from yuanlian.runtime import operations
+
+    sys.exit(operations.check(_settings(data_dir=data_dir)))
+
+
+@app.command()
+def migrate(data_dir: DataDir = None) -> None:
+    """Bring the database to the schema of this release."""
+    from yuanlian.runtime import operations
+
+    operations.migrate(_settings(data_dir=data_dir))
+
+
+@app.command()
+def routes(data_dir: DataDir = None) -> None:
+    """Print the routing table."""
+    from yuanlian.runtime import operations
+
+    operations.show_routes(_settings(data_dir=data_dir))
+
+
+@app.command()
+def tenants(data_dir: DataDir = None) -> None:
+    """List the kindergartens of this installation."""
+    from yuanlian.runtime import operations
+
+    _run(operations.show_tenants, _settings(data_dir=data_dir))
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Newest first, with the reason."""
+    from yuanlian.runtime import operations
+
+    _run(operations.show_dead_letters, _settings(data_dir=data_dir), queue)
+
+
+@dead_letters.command("replay")
+def replay_dead_letters(
+    ids: Annotated[list[int] | None, typer.Argument(help="Numbers from `list`.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Everything in this queue.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Put messages back into the queue they died in. The running platform picks them up."""
+    from yuanlian.runtime import operations
+
+    if not ids and queue is None:
+        _fail("name the messages, or a --queue")
+    _run(operations.replay_dead_letters, _settings(data_dir=data_dir), ids or [], queue)
+
+
+def _run(operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    async def scene() -> T:
+        return await operation(*arguments)
+
+    try:
+        return asyncio.run(scene())
+    except FileNotFoundError as error:
+        _fail(str(error))
+
+
+def _settings(**options: Any) -> Settings:
+    """Options given on the command line come before environment and file."""
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except SettingsError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            where = ".".join(str(part) for part in problem["loc"])
+            name = f"YUANLIAN_{where.upper()}: " if where else ""
+            typer.echo(f"yuanlian: {name}{problem['msg']}", err=True)
+        sys.exit(1)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"yuanlian: {message}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

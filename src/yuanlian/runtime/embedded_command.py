@@ -1,0 +1,63 @@
+"""``yuanlian up``: what a person sees of the launcher."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from yuanlian.gateway.routes_file import RoutesError
+from yuanlian.kit.database.database import Database
+from yuanlian.kit.observe.logs import configure
+from yuanlian.runtime.datadir import DataDirHeldError, DataDirLock
+from yuanlian.runtime.demo.accounts import NAMED, PASSWORD
+from yuanlian.runtime.demo.load import load_demo, shown_progress
+from yuanlian.runtime.launcher import Addresses, AddressInUseError, run
+from yuanlian.runtime.settings import Settings
+from yuanlian.runtime.wiring import UnsupportedSettingError
+
+REFUSALS = (
+    DataDirHeldError,
+    AddressInUseError,
+    UnsupportedSettingError,
+    RoutesError,
+    ValueError,
+    OSError,
+)
+
+
+def up(settings: Settings, *, demo: bool) -> None:
+    """Runs until told to stop. On a terminal logs are for people; elsewhere stdout has LogEntry lines
+    only, and the greeting goes to stderr.
+
+    Raises:
+        one of ``REFUSALS``: the platform did not start; nothing is left running.
+    """
+    terminal = sys.stdout.isatty()
+    log = configure("yuanlian", settings.log_level, console=terminal)
+    console = Console(stderr=not terminal)
+
+    def greet(addresses: Addresses) -> None:
+        _greet(console, addresses, demo=demo)
+
+    with DataDirLock(settings.data_dir):
+        run(settings, log, load=_load if demo else None, ready=greet)
+
+
+async def _load(database: Database) -> None:
+    with shown_progress() as progress:
+        await load_demo(database, progress)
+
+
+def _greet(console: Console, addresses: Addresses, *, demo: bool) -> None:
+    console.print(f"\n[bold]园联 Yuanlian[/bold]  {addresses.public}   接口文档 {addresses.public}/docs")
+    console.print(f"管理端 admin       {addresses.admin}/health  /metrics  /routes  /services")
+    if demo:
+        table = Table(title=f"演示账号 demo accounts，密码 password: {PASSWORD}", title_justify="left")
+        for heading in ("账号", "姓名", "租户", "说明"):
+            table.add_column(heading)
+        for person in NAMED:
+            table.add_row(person.username, person.name, "\n".join(person.roles), person.about)
+        console.print(table)
+    console.print("Ctrl-C 停止 stops it.\n")

@@ -1,0 +1,50 @@
+"""The tenant service's manifest."""
+
+from __future__ import annotations
+
+from yuanlian.contracts.tenant import SERVICE
+from yuanlian.kit.clock import Clock
+from yuanlian.kit.database.database import Database
+from yuanlian.kit.http.app import service_app
+from yuanlian.kit.http.client import ServiceClient
+from yuanlian.kit.identity.decision import Authorizer
+from yuanlian.kit.identity.internal import InternalIdentity
+from yuanlian.kit.module import ServiceModule
+from yuanlian.kit.realtime.hub import Realtime
+from yuanlian.services.tenant.access import Access
+from yuanlian.services.tenant.attendance import routes as attendance
+from yuanlian.services.tenant.attendance.handlers import subscriptions
+from yuanlian.services.tenant.attendance.service import AttendanceService
+from yuanlian.services.tenant.audience import routes as audience
+from yuanlian.services.tenant.audience.service import AudienceService
+from yuanlian.services.tenant.imports import routes as imports
+from yuanlian.services.tenant.imports.service import ImportService
+from yuanlian.services.tenant.roster import routes as roster
+from yuanlian.services.tenant.tenants import routes as tenants
+from yuanlian.services.tenant.tenants.directory import DatabaseTenantDirectory
+from yuanlian.services.tenant.tenants.service import TenantService
+
+
+def module(
+    *,
+    database: Database,
+    directory: DatabaseTenantDirectory,
+    clock: Clock,
+    identity: InternalIdentity,
+    client: ServiceClient,
+    realtime: Realtime,
+) -> ServiceModule:
+    access = Access(Authorizer(clock))
+    handlers = [
+        *tenants.routes(TenantService(database, directory, clock)),
+        *roster.routes(database, access, client, clock, realtime),
+        *imports.routes(ImportService(database, access, clock, realtime)),
+        *audience.routes(AudienceService(database, access)),
+        *attendance.routes(AttendanceService(database, access, realtime, clock)),
+    ]
+    return ServiceModule(
+        name=SERVICE,
+        app=service_app(SERVICE, handlers, identity),
+        subscriptions=subscriptions(realtime),
+        checks={"database": database.ping},
+    )
