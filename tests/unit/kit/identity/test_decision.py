@@ -13,7 +13,7 @@ from yuanlian.kit.errors import AuthorizationError
 from yuanlian.kit.identity.decision import MAX_SOURCE, Authorizer, Condition, ConditionError
 from yuanlian.kit.identity.principal import Principal
 
-CLOCK = ManualClock(1_790_000_000_000)  # 2026-09-21T13:33:20Z
+CLOCK = ManualClock(1_790_000_000_000)  # 2026-09-21T14:13:20Z
 CHILD = {"id": "s1", "classId": "c1"}
 TIES = {"classIds": ["c1", "c2"], "studentIds": ["s1"]}
 
@@ -54,7 +54,7 @@ def test_a_condition_without_its_permission_grants_nothing() -> None:
         ("tenant.id == 'tenant_1'", True),
         ("action == 'read'", True),
         ("now < timestamp('2026-09-22T00:00:00Z')", True),
-        ("now.getHours() == 13 && (now + duration('8h')).getHours() == 21", True),
+        ("now.getHours() == 14 && (now + duration('8h')).getHours() == 22", True),
         ("has(user.classIds) && !has(user.absent)", True),
         ("size(user.classIds) == 2", True),
         ("size(user) > 0 && size(resource) == 2", True),
@@ -136,7 +136,8 @@ def test_a_decider_decides_like_allows_for_each_resource() -> None:
 
 
 def test_threads_may_share_an_authorizer() -> None:
-    authorizer, results = Authorizer(CLOCK), []
+    authorizer = Authorizer(CLOCK)
+    results: list[bool] = []
 
     def work(class_id: str) -> None:
         principal = holder("resource.classId in user.classIds")
