@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 from tests.ports.bus_suite import BusSuite, Consumer, consuming, ids, messages, until, until_dead
 
 from yuanlian.kit.clock import ManualClock, SystemClock
@@ -21,7 +22,7 @@ from yuanlian.kit.messaging.dead_letters import DeadLetters
 from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.relay import Relay
-from yuanlian.kit.messaging.tables import DeliveryRow
+from yuanlian.kit.messaging.tables import BusMessageRow, DeliveryRow
 
 POLL = 0.01
 
@@ -49,10 +50,15 @@ class LocalInstallation:
     def advance(self, ms: int) -> None:
         self.clock.advance(ms)
 
-    async def rows(self) -> int:
-        return await self.database.read(
-            lambda session: session.scalar(select(func.count()).select_from(DeliveryRow)) or 0
-        )
+    async def rows(self) -> tuple[int, int]:
+        """Messages and deliveries that the store holds."""
+
+        def count(session: Session) -> tuple[int, int]:
+            messages = session.scalar(select(func.count()).select_from(BusMessageRow))
+            deliveries = session.scalar(select(func.count()).select_from(DeliveryRow))
+            return messages or 0, deliveries or 0
+
+        return await self.database.read(count)
 
     async def close(self) -> None:
         await self.database.close()
@@ -74,14 +80,14 @@ class TestLocalBus(BusSuite):
                 check=False,
             )
             assert child.returncode == -signal.SIGKILL
-            assert await installation.rows() == 3
+            assert await installation.rows() == (3, 3)
             installation.advance(60_000)  # the child read the real clock
             consumer = Consumer()
             bus = consuming(installation, consumer)
             await bus.start()
             await until(lambda: consumer.seen == ["msg_0", "msg_1", "msg_2"])
             await bus.stop()
-            assert await installation.rows() == 0
+            assert await installation.rows() == (0, 0)
 
         self.play(installation, scenario)
 
@@ -102,7 +108,7 @@ class TestLocalBus(BusSuite):
             await until(lambda: len(consumer.seen) >= 800)
             await bus.stop()
             assert sorted(consumer.seen) == sorted(ids(sent))
-            assert await installation.rows() == 0
+            assert await installation.rows() == (0, 0)
 
         self.play(installation, scenario)
 
@@ -110,15 +116,11 @@ class TestLocalBus(BusSuite):
         self, installation: LocalInstallation
     ) -> None:
         async def scenario() -> None:
-            row = {
-                "sequence": 1,
-                "queue": "q",
-                "message_id": "msg_x",
-                "attempt": 0,
-                "due_at": 0,
-                "body": "{",
-            }
-            await installation.database.write(lambda session: session.execute(insert(DeliveryRow), [row]))
+            def put(session: Session) -> None:
+                session.add(BusMessageRow(sequence=1, message_id="msg_x", body="{"))
+                session.add(DeliveryRow(sequence=1, queue="q", attempt=0, due_at=0))
+
+            await installation.database.write(put)
             consumer = Consumer()
             bus = consuming(installation, consumer)
             await bus.publish(sent := messages(2))
@@ -142,6 +144,29 @@ class TestLocalBus(BusSuite):
             await installation.bus().requeue("q", second := messages(1))
             await until(lambda: consumer.seen == ids([*first, *second]))
             await bus.stop()
+
+        self.play(installation, scenario)
+
+    def test_a_body_stays_as_long_as_any_queue_needs_it(self, installation: LocalInstallation) -> None:
+        async def scenario() -> None:
+            fast, slow = Consumer(), Consumer()
+            bus = installation.bus()
+            bus.subscribe(Subscription("fast", ("thing.happened",), fast))
+            bus.subscribe(Subscription("slow", ("thing.happened",), slow))
+            sent = messages(2)
+            slow.fail_with[sent[0].id] = [OSError("down"), OSError("down")]
+            await bus.start()
+            await bus.publish(sent)
+            await until(lambda: len(fast.seen) == 2 and len(slow.seen) == 1)
+            await bus.stop()
+            assert await installation.rows() == (1, 1)
+            slow.fail_with.clear()
+            again = consuming(installation, slow, "slow")
+            await again.start()
+            installation.advance(1000)
+            await until(lambda: len(slow.seen) == 2)
+            await again.stop()
+            assert await installation.rows() == (0, 0)
 
         self.play(installation, scenario)
 

@@ -231,7 +231,7 @@ def settle_deliveries(
             for p in postponed
         ]
         connection.execute(_postpone, rows)
-    gone = [*finished, *buried]
+    gone: list[Finished | Buried] = [*finished, *buried]
     if gone:
         connection.execute(_delete_deliveries, [{"of": g.sequence, "in_queue": g.queue} for g in gone])
         connection.execute(_delete_delivered_messages, {"sequences": list({g.sequence for g in gone})})

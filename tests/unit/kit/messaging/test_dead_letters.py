@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
 from tests.unit.kit.messaging.store import Run, ids, in_outbox, messages
 
 from yuanlian.kit.clock import SystemClock
@@ -12,7 +13,7 @@ from yuanlian.kit.messaging.dead_letters import DeadLetters
 from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import encode
-from yuanlian.kit.messaging.tables import DeadLetterRow, DeliveryRow
+from yuanlian.kit.messaging.tables import BusMessageRow, DeadLetterRow, DeliveryRow
 
 
 async def bury(database: SqliteDatabase, queue: str, of: list[Message]) -> None:
@@ -31,9 +32,13 @@ async def bury(database: SqliteDatabase, queue: str, of: list[Message]) -> None:
 
 
 async def queued(database: SqliteDatabase) -> list[tuple[str, str, int]]:
-    def rows(session):  # type: ignore[no-untyped-def]  # a local of three lines
-        statement = select(DeliveryRow.queue, DeliveryRow.message_id, DeliveryRow.attempt)
-        return [tuple(row) for row in session.execute(statement.order_by(DeliveryRow.sequence))]
+    def rows(session: Session) -> list[tuple[str, str, int]]:
+        statement = (
+            select(DeliveryRow.queue, BusMessageRow.message_id, DeliveryRow.attempt)
+            .join(BusMessageRow, BusMessageRow.sequence == DeliveryRow.sequence)
+            .order_by(DeliveryRow.sequence)
+        )
+        return [(queue, id_, attempt) for queue, id_, attempt in session.execute(statement)]
 
     return await database.read(rows)
 
