@@ -18,7 +18,7 @@ __all__ = ["Account", "Argon2Parameters", "Seat", "hash_password", "provision"]
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A membership: ``roles`` are ids such as ``teacher``. ``name``, ``phone`` and ``email`` where
+    """A membership; the first one of an account is its first. ``roles`` are ids such as ``teacher``. ``name``, ``phone`` and ``email`` where
     this tenant knows them differently from the account's."""
 
     tenant_id: str
@@ -48,7 +48,12 @@ def provision(session: Session, accounts: Sequence[Account], created_at: int | N
         created_at = SystemClock().now_ms()
     repository.insert_users(session, [_user(account, created_at) for account in accounts])
     repository.insert_memberships(
-        session, [_membership(account, seat, created_at) for account in accounts for seat in account.seats]
+        session,
+        [
+            _membership(account, seat, created_at + position)
+            for account in accounts
+            for position, seat in enumerate(account.seats)
+        ],
     )
 
 
