@@ -79,7 +79,9 @@ class Recorder:
         self.seen.append(
             Seen(scope["method"], scope["path"], scope["query_string"], list(scope["headers"]), body)
         )
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+        )
         await send({"type": "http.response.body", "body": b"ok"})
 
 

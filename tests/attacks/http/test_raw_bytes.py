@@ -16,8 +16,12 @@ GET = b"GET /open/x HTTP/1.1\r\nHost: a\r\n"
 SMUGGLED = b"GET /open/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 
 AMBIGUOUS = {
-    "length and chunked": POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "chunked and length": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "length and chunked": POST
+    + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    + SMUGGLED,
+    "chunked and length": POST
+    + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n"
+    + SMUGGLED,
     "two equal lengths": POST + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc" + SMUGGLED,
     "two lengths": POST + b"Content-Length: 3\r\nContent-Length: 0\r\n\r\nabc" + SMUGGLED,
     "a list of lengths": POST + b"Content-Length: 3, 3\r\n\r\nabc" + SMUGGLED,
@@ -28,7 +32,9 @@ AMBIGUOUS = {
     "chunked is not last": POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n" + SMUGGLED,
     "no chunked at all": POST + b"Transfer-Encoding: gzip\r\n\r\n" + SMUGGLED,
     "almost chunked": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "chunked twice": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "chunked twice": POST
+    + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"
+    + SMUGGLED,
     "hidden by a tab": POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
     "space before the colon": POST + b"Content-Length : 3\r\n\r\nabc" + SMUGGLED,
     "folded header": POST + b"X-A: 1\r\n Content-Length: 3\r\n\r\nabc" + SMUGGLED,
@@ -36,7 +42,9 @@ AMBIGUOUS = {
     "bad chunk size": POST + b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n" + SMUGGLED,
     "chunk longer than said": POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n" + SMUGGLED,
     "bare line feed in a chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n" + SMUGGLED,
-    "upgrade with a body": POST + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 70\r\n\r\n" + SMUGGLED,
+    "upgrade with a body": POST
+    + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 70\r\n\r\n"
+    + SMUGGLED,
     "bare line feeds": b"GET /open/x HTTP/1.1\nHost: a\n\n" + SMUGGLED,
     "bare carriage return": GET + b"X-A: b\rX-B: c\r\n\r\n" + SMUGGLED,
     "NUL in a header": GET + b"X-A: b\0c\r\n\r\n" + SMUGGLED,
@@ -84,9 +92,10 @@ def test_a_request_that_can_be_read_two_ways_is_read_in_none(data: bytes, bytewi
 
 
 UNSAFE_PATHS = [
-    "/open/../private/x", "/open/./x", "/open/..", "/open//x", "//open/x", "/open/%2e%2e/private", "/open/%2E/x",
-    "/open/..%2fprivate", "/open/a%2Fb", "/open/a%5cb", "/open/a\\b", "/open/%00", "/open/%0d%0aX", "/open/%7f",
-    "/open/%", "/open/%zz", "/open/%c3%28", "/open/%ff", "/%2e%2e/etc", "/open/%252e%252e%2f",
+    "/open/../private/x", "/open/./x", "/open/..", "/open//x", "//open/x", "/open/%2e%2e/private",
+    "/open/%2E/x", "/open/..%2fprivate", "/open/a%2Fb", "/open/a%5cb", "/open/a\\b", "/open/%00",
+    "/open/%0d%0aX", "/open/%7f", "/open/%", "/open/%zz", "/open/%c3%28", "/open/%ff", "/%2e%2e/etc",
+    "/open/%252e%252e%2f",
 ]  # fmt: skip
 
 
@@ -133,7 +142,11 @@ def test_markup_in_the_api_description_stays_text() -> None:
         "requestBody": {"content": {evil: {"schema": {"properties": {evil: {"enum": [evil]}}}}}},
         "responses": {evil: {"description": evil, "content": {evil: {"schema": {"$ref": f"#/x/{evil}"}}}}},
     }
-    document = {"openapi": "3.1.0", "info": {"title": evil, "version": evil}, "paths": {f"/{evil}": {"get": operation}}}
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": evil, "version": evil},
+        "paths": {f"/{evil}": {"get": operation}},
+    }
 
     async def scenario() -> None:
         async with edge(openapi=document) as e:

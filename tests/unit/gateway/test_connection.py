@@ -15,6 +15,14 @@ GET = b"GET /open/%b HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /open/last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
+async def _all_until_the_end(reader: asyncio.StreamReader) -> bytes:
+    """What arrives until the other side closes or resets."""
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+
+
 async def _echo_path(scope: Any, receive: Any, send: Any) -> None:
     """The first paths are the slowest."""
     await asyncio.sleep(0.05 if scope["path"].endswith("1") else 0)
@@ -95,8 +103,12 @@ def test_a_chunked_body_reaches_the_service_whole() -> None:
     async def scenario() -> None:
         service = Recorder()
         async with edge(service) as e:
-            head = b"POST /open/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-            (answer,) = await e.raw(head, b"5\r\nhello\r\n", b"6;ext=1\r\n world\r\n", b"0\r\nX-Trailer: 1\r\n\r\n")
+            head = (
+                b"POST /open/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            )
+            (answer,) = await e.raw(
+                head, b"5\r\nhello\r\n", b"6;ext=1\r\n world\r\n", b"0\r\nX-Trailer: 1\r\n\r\n"
+            )
             assert answer.status == 200
             (seen,) = service.seen
             assert seen.body == b"hello world"
@@ -127,7 +139,9 @@ def test_a_body_over_the_routes_limit_is_refused_before_it_is_sent(expect: bytes
     async def scenario() -> None:
         service = Recorder()
         async with edge(service) as e:
-            (answer,) = await e.raw(b"POST /tiny HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n" + expect + b"\r\n")
+            (answer,) = await e.raw(
+                b"POST /tiny HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n" + expect + b"\r\n"
+            )
             assert (answer.status, answer.json["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
             assert answer.headers["connection"] == "close"
             assert service.seen == []
@@ -197,7 +211,10 @@ def test_a_head_or_body_that_does_not_arrive_is_answered_408() -> None:
 
     async def scenario() -> None:
         async with edge(limits=limits) as e:
-            for started in (b"GET /open/x HT", b"POST /open/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab"):
+            for started in (
+                b"GET /open/x HT",
+                b"POST /open/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab",
+            ):
                 (answer,) = await e.raw(started)
                 assert (answer.status, answer.json["code"]) == (408, 408)
 
@@ -253,9 +270,10 @@ def test_an_answer_cut_short_is_not_made_to_look_whole() -> None:
         async with edge(breaks_off) as e:
             reader, writer = await asyncio.open_connection("127.0.0.1", e.port)
             writer.write(GET % b"x")
-            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-                await reader.readuntil(b"half")
-                await reader.readexactly(6)
+            received = await _all_until_the_end(reader)
+            assert b"half" in received or received == b""  # a reset may overtake what was sent
+            assert not received.endswith(b"0\r\n\r\n")
+            assert e.observer.requests[0][2] == 200
             writer.close()
 
     run(scenario)
@@ -345,9 +363,7 @@ def test_stopping_does_not_wait_longer_than_it_is_told() -> None:
             writer.write(GET % b"1")
             await asyncio.sleep(0.02)
             await e.server.stop(drain_s=0.1)
-            with pytest.raises(ConnectionError):
-                assert await reader.read() == b""
-                raise ConnectionError  # an orderly end is as good
+            assert await _all_until_the_end(reader) == b""
             writer.close()
 
     run(scenario)

@@ -9,7 +9,8 @@ import pytest
 from tests.support.edge import ROUTES, Recorder, edge, run
 
 from yuanlian.gateway.routes import RouteTable
-from yuanlian.kit.errors import ErrorCode
+from yuanlian.kit.errors import AuthenticationError, MethodNotAllowedError, ServiceUnavailableError
+from yuanlian.kit.i18n import Text
 
 
 def test_a_request_reaches_its_service_and_the_answer_comes_back() -> None:
@@ -19,7 +20,12 @@ def test_a_request_reaches_its_service_and_the_answer_comes_back() -> None:
             answer = await e.get("/open/%E7%8F%AD?limit=5", method="POST", body=b"hello")
             assert (answer.status, answer.body) == (200, b"ok")
             (seen,) = service.seen
-            assert (seen.method, seen.path, seen.query, seen.body) == ("POST", "/open/班", b"limit=5", b"hello")
+            assert (seen.method, seen.path, seen.query, seen.body) == (
+                "POST",
+                "/open/班",
+                b"limit=5",
+                b"hello",
+            )
             assert seen.header("content-length") == "5"
 
     run(scenario)
@@ -60,8 +66,9 @@ def test_a_token_becomes_a_signed_identity_that_the_service_can_read() -> None:
 
 def test_identity_headers_from_outside_never_reach_a_service() -> None:
     forged = [
-        "X-Identity: forged", "x_identity: forged", "X-User-ID: admin", "X-USER_ROLES: admin", "X-Roles: admin",
-        "X-Tenant-ID: a", "X_Tenant_ID: b", "X-Permissions: *", "X-Forwarded-For: 8.8.8.8", "X-Real-IP: 8.8.8.8",
+        "X-Identity: forged", "x_identity: forged", "X-User-ID: admin", "X-USER_ROLES: admin",
+        "X-Roles: admin", "X-Tenant-ID: a", "X_Tenant_ID: b", "X-Permissions: *",
+        "X-Forwarded-For: 8.8.8.8", "X-Real-IP: 8.8.8.8",
         "Forwarded: for=8.8.8.8", "X-Forwarded-User: admin", "Remote-User: admin", "X-Auth-User: admin",
         "X-Original-URL: /admin", "X-HTTP-Method-Override: DELETE", "Proxy: evil",
     ]  # fmt: skip
@@ -98,7 +105,11 @@ def test_hop_by_hop_headers_and_those_named_in_connection_stay_here() -> None:
 
 
 def test_forwarded_headers_are_believed_only_from_listed_proxies() -> None:
-    said = ("X-Forwarded-For: 203.0.113.9, 10.0.0.1, nonsense", "X-Forwarded-Proto: https", "X-Forwarded-Host: k.test")
+    said = (
+        "X-Forwarded-For: 203.0.113.9, 10.0.0.1, nonsense",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: k.test",
+    )
 
     async def scenario() -> None:
         service = Recorder()
@@ -113,20 +124,22 @@ def test_forwarded_headers_are_believed_only_from_listed_proxies() -> None:
 
 
 def test_every_refusal_is_an_envelope_in_the_language_of_the_caller() -> None:
-    cases: list[tuple[str, str, int, ErrorCode, str, str]] = [
-        ("GET", "/none", 404, ErrorCode.NOT_FOUND, "接口不存在", "No such endpoint"),
-        ("DELETE", "/open/x", 405, ErrorCode.METHOD_NOT_ALLOWED, "请求方法不支持", "Method not allowed"),
-        ("POST", "/docs", 405, ErrorCode.METHOD_NOT_ALLOWED, "请求方法不支持", "Method not allowed"),
-        ("GET", "/private/x", 401, ErrorCode.AUTHENTICATION_ERROR, "未登录或登录已过期", "Not signed in, or the sign-in has expired"),
-        ("GET", "/nowhere", 503, ErrorCode.SERVICE_UNAVAILABLE, "服务暂不可用", "Service unavailable"),
-        ("GET", "/open/../x", 400, ErrorCode.VALIDATION_ERROR, "请求路径不合法", "The request path is not valid"),
-        ("GET", "/ws", 400, ErrorCode.VALIDATION_ERROR, "此地址需要 WebSocket 连接", "This address speaks WebSocket"),
+    unsafe = Text("请求路径不合法", "The request path is not valid")
+    websocket = Text("此地址需要 WebSocket 连接", "This address speaks WebSocket")
+    cases: list[tuple[str, str, int, str, Text]] = [
+        ("GET", "/none", 404, "NOT_FOUND", Text("接口不存在", "No such endpoint")),
+        ("DELETE", "/open/x", 405, "METHOD_NOT_ALLOWED", MethodNotAllowedError.text),
+        ("POST", "/docs", 405, "METHOD_NOT_ALLOWED", MethodNotAllowedError.text),
+        ("GET", "/private/x", 401, "AUTHENTICATION_ERROR", AuthenticationError.text),
+        ("GET", "/nowhere", 503, "SERVICE_UNAVAILABLE", ServiceUnavailableError.text),
+        ("GET", "/open/../x", 400, "VALIDATION_ERROR", unsafe),
+        ("GET", "/ws", 400, "VALIDATION_ERROR", websocket),
     ]  # fmt: skip
 
     async def scenario() -> None:
         async with edge() as e:
-            for method, path, status, code, zh, en in cases:
-                for language, message in (("zh-CN,zh;q=0.9", zh), ("en", en)):
+            for method, path, status, code, text in cases:
+                for language, message in (("zh-CN,zh;q=0.9", text.zh), ("en", text.en)):
                     answer = await e.get(path, f"Accept-Language: {language}", method=method)
                     assert answer.status == status
                     body = answer.json
@@ -253,7 +266,9 @@ def test_a_new_table_takes_over() -> None:
     async def scenario() -> None:
         async with edge() as e:
             assert (await e.get("/later")).status == 404
-            e.gateway.replace_routes(RouteTable.load(ROUTES + "  - {path: /later, service: svc, methods: [GET], auth: false}"))
+            e.gateway.replace_routes(
+                RouteTable.load(ROUTES + "  - {path: /later, service: svc, methods: [GET], auth: false}")
+            )
             assert (await e.get("/later")).status == 200
 
     run(scenario)

@@ -64,13 +64,8 @@ class RetryPolicy:
         budget.deposit()
         if self.retries == 0 or (deadline is not None and deadline.passed):
             return await work()
-        waits = _Waits(self, budget)
-        retrying = stamina.retry_context(
-            on=waits,
-            attempts=self.retries + 1,
-            timeout=deadline.remaining if deadline is not None else None,
-        )
-        async for attempt in retrying:
+        waits = _Waits(self, budget, deadline)
+        async for attempt in stamina.retry_context(on=waits, attempts=self.retries + 1, timeout=None):
             with attempt:
                 return await work()
         raise AssertionError("stamina re-raises the last error")
@@ -79,17 +74,20 @@ class RetryPolicy:
 class _Waits:
     """stamina's backoff hook: False ends the retrying, a number is the next wait in seconds."""
 
-    def __init__(self, policy: RetryPolicy, budget: RetryBudget) -> None:
+    def __init__(self, policy: RetryPolicy, budget: RetryBudget, deadline: Deadline | None) -> None:
         self._policy = policy
         self._budget = budget
+        self._deadline = deadline
         self._retries = 0
 
     def __call__(self, error: Exception) -> bool | float:
         policy = self._policy
-        out_of_attempts = self._retries >= policy.retries
         retryable = isinstance(error, AppError) and error.retryable
-        if out_of_attempts or not retryable or not self._budget.withdraw():
+        if not retryable or self._retries >= policy.retries:
             return False
-        ceiling = min(policy.longest_wait_s, policy.first_wait_s * 2.0**self._retries)
+        wait = min(policy.longest_wait_s, policy.first_wait_s * 2.0**self._retries) * policy.random()
+        # stamina cuts its own waits at its time-out, but not those of a hook.
+        if self._deadline is not None and wait >= self._deadline.remaining:
+            return False
         self._retries += 1
-        return ceiling * policy.random()
+        return wait if self._budget.withdraw() else False
