@@ -18,7 +18,7 @@ __all__ = ["Account", "Argon2Parameters", "Seat", "hash_password", "provision"]
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A membership; the first one of an account is its first. ``roles`` are ids such as ``teacher``. ``name``, ``phone`` and ``email`` where
+    """A membership. ``roles`` are ids such as ``teacher``. ``name``, ``phone`` and ``email`` where
     this tenant knows them differently from the account's."""
 
     tenant_id: str
@@ -30,7 +30,8 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A person who can sign in. ``password_hash``: from ``hash_password``; one hash may serve many."""
+    """A person who can sign in. ``password_hash``: from ``hash_password``; one hash may serve many.
+    ``seats``: who never signed in anywhere gets into the first one."""
 
     id: str
     username: str

@@ -144,6 +144,8 @@ def open_sign_ins(session: Session, user_id: str, now: int, limit: int = 1000) -
 
 def end_sign_ins(session: Session, ids: Collection[str], now: int) -> None:
     """They stay until they would have expired; their refresh tokens go."""
+    if not ids:
+        return
     session.execute(
         update(SignIn).where(SignIn.id.in_(ids), SignIn.revoked_at.is_(None)).values(revoked_at=now)
     )

@@ -7,7 +7,7 @@ from tests.support.auth import PASSWORD, STAR, SUN, AuthRig, with_rig
 
 from yuanlian.kit.tenancy.directory import Tenant
 from yuanlian.services.auth.models import RefreshToken
-from yuanlian.services.auth.signin.sessions import GRACE_MS, REFRESH_LIFETIME_MS
+from yuanlian.services.auth.signin.sessions import GRACE_MS, OPEN_LIMIT, REFRESH_LIFETIME_MS
 from yuanlian.services.auth.tokens import digest
 
 
@@ -205,6 +205,34 @@ def test_nobody_ends_the_session_of_another(tmp_path: Path) -> None:
         assert (await rig.call("DELETE", f"/sessions/{session_id}", token=token)).status == 404
         assert (await rig.call("DELETE", "/sessions", token=token)).data == {"ended": 0}
         assert not rig.refused(victim)
+
+    with_rig(tmp_path, scenario)
+
+
+def test_the_least_recently_used_sessions_make_room(tmp_path: Path) -> None:
+    async def scenario(rig: AuthRig) -> None:
+        first = (await rig.login("laoshi")).data
+        for _ in range(OPEN_LIMIT):
+            rig.clock.advance(1)
+            last = (await rig.login("laoshi")).data
+        assert await refresh(rig, first["refreshToken"]) == 401
+        listed = (await rig.call("GET", "/sessions", token=last["accessToken"])).data
+        assert listed["total"] == OPEN_LIMIT
+
+    with_rig(tmp_path, scenario)
+
+
+def test_a_password_changed_during_a_login_wins(tmp_path: Path) -> None:
+    async def scenario(rig: AuthRig) -> None:
+        token = await rig.token("yuanzhang")
+        reset = rig.call("PATCH", "/users/user_laoshi", {"password": "the new one"}, token=token)
+        logins = [rig.login("laoshi") for _ in range(5)]
+        answers = await asyncio.gather(*logins[:2], reset, *logins[2:])
+        assert answers[2].status == 200
+        for answer in answers[:2] + answers[3:]:
+            if answer.status == 200:
+                assert rig.refused(answer.data["accessToken"])
+        assert (await rig.login("laoshi", "the new one")).status == 200
 
     with_rig(tmp_path, scenario)
 

@@ -69,7 +69,7 @@ class SignInService:
         belongings = await self._belongings.of(user.id)
         chosen = choose(belongings, tenant_id)
         with tenant_scope(chosen.tenant_id):
-            opened = await self._open(user.id, chosen.tenant_id, client)
+            opened = await self._open(user, chosen.tenant_id, client)
         tokens = self._tokens(opened)
         return LoginResult(
             accessToken=tokens.accessToken,
@@ -162,8 +162,9 @@ class SignInService:
                 await attempt.failed()
                 raise AuthenticationError(WRONG)
             await attempt.succeeded()
-        if self._passwords.outdated(user.password_hash):
-            await self._set_hash(user.id, await self._passwords.hash(password))
+            if self._passwords.outdated(user.password_hash):
+                user.password_hash = await self._passwords.hash(password)
+                await self._set_hash(user.id, user.password_hash)
         return user
 
     def _tokens(self, opened: Opened) -> Tokens:
@@ -187,8 +188,12 @@ class SignInService:
         return sign_in.tenant_id
 
     @writes
-    def _open(self, session: Session, user_id: str, tenant_id: str, client: Client) -> Opened:
-        return self._sessions.open(session, user_id, tenant_id, client)
+    def _open(self, session: Session, verified: User, tenant_id: str, client: Client) -> Opened:
+        user = repository.user(session, verified.id)
+        if user is None or user.password_hash != verified.password_hash:
+            # Changed while it was being verified: whoever changed it meant to lock the old one out.
+            raise AuthenticationError(WRONG)
+        return self._sessions.open(session, user.id, tenant_id, client)
 
     @writes
     def _renew(self, session: Session, secret: str) -> Opened | Reused:

@@ -20,6 +20,9 @@ from yuanlian.services.auth.signin.belonging import NOT_A_MEMBER
 from yuanlian.services.auth.tokens import digest, new_refresh_token
 
 REFRESH_LIFETIME_MS = 30 * 24 * 3600 * 1000
+OPEN_LIMIT = 100
+"""Sessions per user; the least recently used make room. A script that signs in anew each time
+would otherwise fill the table for ``REFRESH_LIFETIME_MS``."""
 GRACE_MS = 10_000
 """A client that lost the answer may present its previous refresh token again (CONTRACT §5)."""
 
@@ -54,6 +57,8 @@ class Sessions:
         """A new session of a member, in that tenant's scope."""
         now = self._clock.now_ms()
         repository.forget_sign_ins(session, user_id, expired_before=now)
+        oldest = repository.open_sign_ins(session, user_id, now)[OPEN_LIMIT - 1 :]
+        repository.end_sign_ins(session, [sign_in.id for sign_in in oldest], now)
         sign_in = SignIn(
             id=new_id("session"),
             user_id=user_id,
