@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from sqlalchemy import Date, Index, String
+from sqlalchemy import Date, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from yuanlian.kit.database.schema import Base, TenantOwned
@@ -14,7 +14,7 @@ class StudentDayRow(TenantOwned, Base):
     """``version``: that of the event the row is made of; only a newer one replaces it."""
 
     __tablename__ = "analytics_student_days"
-    __table_args__ = (Index(None, "student_id", "date"),)
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
     date: Mapped[date] = mapped_column(Date, primary_key=True)
     student_id: Mapped[str] = mapped_column(primary_key=True)

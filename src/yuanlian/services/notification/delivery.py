@@ -21,13 +21,15 @@ from yuanlian.kit.i18n import Text
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.tenancy.scope import tenant_group
 from yuanlian.services.notification.mailer import Email, Mailer, Outcome
-from yuanlian.services.notification.repository import NotificationRepository
+from yuanlian.services.notification.repository import NotificationRepository, ReceiptKey
+from yuanlian.services.notification.telling import receipt_key
 from yuanlian.services.notification.templates import as_html, render
 
 
 class _Letter(NamedTuple):
     message: Message
     command: SendEmail
+    receipt: ReceiptKey | None
 
 
 class EmailDelivery:
@@ -43,7 +45,7 @@ class EmailDelivery:
             ServiceUnavailableError: a letter may be taken later; the bus tries again.
             ValidationError, msgspec.ValidationError: a command is malformed; before anything is sent.
         """
-        letters = [_Letter(m, msgspec.convert(m.data, SendEmail)) for m in messages]
+        letters = [_read(message) for message in messages]
         emails = {letter.message.id: _email(letter) for letter in letters}
         with tenant_group({message.tenantId for message in messages}):
             letters = await self._unsent(letters)
@@ -60,23 +62,23 @@ class EmailDelivery:
 
     async def _unsent(self, letters: list[_Letter]) -> list[_Letter]:
         """A batch is tried again when one of it failed: the others went out already."""
-        ids = [letter.command.receiptId for letter in letters if letter.command.receiptId]
-        if not ids:
+        keys = [letter.receipt for letter in letters if letter.receipt]
+        if not keys:
             return letters
-        status = await self._database.read(lambda s: NotificationRepository(s).receipt_statuses(ids))
-        return [letter for letter in letters if status.get(letter.command.receiptId or "") != "sent"]
+        sent = await self._database.read(lambda s: NotificationRepository(s).sent(keys))
+        return [letter for letter in letters if letter.receipt not in sent]
 
     async def _record(self, results: Sequence[tuple[_Letter, Outcome]]) -> None:
-        settled: defaultdict[tuple[str, str | None], list[str]] = defaultdict(list)
+        settled: defaultdict[tuple[str, str | None], list[ReceiptKey]] = defaultdict(list)
         for letter, outcome in results:
-            status = _status(letter.message, outcome)
-            if letter.command.receiptId:
-                settled[status, outcome.reason[:200] or None].append(letter.command.receiptId)
+            if letter.receipt:
+                status = _status(letter.message, outcome)
+                settled[status, outcome.reason[:200] or None].append(letter.receipt)
         now = self._clock.now_ms()
 
         def settle(session: Session) -> None:
-            for (status, reason), ids in settled.items():
-                NotificationRepository(session).settle_receipts(ids, status, reason, now)
+            for (status, reason), keys in settled.items():
+                NotificationRepository(session).settle(keys, status, reason, now)
 
         if settled:
             await self._database.write(settle)
@@ -91,8 +93,13 @@ def _status(message: Message, outcome: Outcome) -> str:
     return "failed" if final else "queued"
 
 
+def _read(message: Message) -> _Letter:
+    command = msgspec.convert(message.data, SendEmail)
+    return _Letter(message, command, receipt_key(command.receiptId) if command.receiptId else None)
+
+
 def _email(letter: _Letter) -> Email:
-    message, command = letter
+    message, command, _ = letter
     words = render(command.template, command.variables, command.locale)
     return Email(
         id=message.id,

@@ -7,11 +7,14 @@ from typing import Any, cast
 
 from sqlalchemy import Row, Table, insert, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
 
 from yuanlian.services.notification.models import Announcement, Notification, Receipt
 
 RecipientKey = tuple[str, str, str]
 """(tenant, source, recipient): whom something was told to."""
+ReceiptKey = tuple[str, str]
+"""(notification, channel)"""
 
 _ANNOUNCEMENTS = cast("Table", Announcement.__table__)
 _NOTIFICATIONS = cast("Table", Notification.__table__)
@@ -75,31 +78,39 @@ class NotificationRepository:
     # -- receipts -----------------------------------------------------------------------------
 
     def receipts_of(self, notification_id: str) -> Sequence[Row[Any]]:
-        return self._receipts(_NOTIFICATIONS.c.id == notification_id, None, limit=10)
+        """``notification_id channel status reason updated_at`` and the recipient's ``name``."""
+        return self._receipts(_NOTIFICATIONS.c.id == notification_id)
 
-    def receipts_of_source(self, source_id: str, after: str | None, limit: int) -> Sequence[Row[Any]]:
-        """In the order in which they were made."""
-        return self._receipts(_NOTIFICATIONS.c.source_id == source_id, after, limit)
-
-    def _receipts(self, which: Any, after: str | None, limit: int) -> Sequence[Row[Any]]:
-        joined = _RECEIPTS.join(
-            _NOTIFICATIONS,
-            (_NOTIFICATIONS.c.id == _RECEIPTS.c.notification_id)
-            & (_NOTIFICATIONS.c.tenant_id == _RECEIPTS.c.tenant_id),
-        )
-        query = select(_RECEIPTS, _NOTIFICATIONS.c.name).select_from(joined).where(which)
+    def receipts_of_source(self, source_id: str, after: ReceiptKey | None, limit: int) -> Sequence[Row[Any]]:
+        """The same for everybody told of one source, in the order of their keys."""
+        n, r = _NOTIFICATIONS.c, _RECEIPTS.c
+        which = n.source_id == source_id
         if after is not None:
-            query = query.where(_RECEIPTS.c.id > after)
-        return self._session.execute(query.order_by(_RECEIPTS.c.id).limit(limit)).all()
+            id_, channel = after
+            which &= (r.notification_id > id_) | ((r.notification_id == id_) & (r.channel > channel))
+        return self._receipts(which, limit)
 
-    def receipt_statuses(self, ids: Collection[str]) -> dict[str, str]:
+    def _receipts(self, which: ColumnElement[bool], limit: int | None = None) -> Sequence[Row[Any]]:
+        n, r = _NOTIFICATIONS.c, _RECEIPTS.c
+        joined = _RECEIPTS.join(_NOTIFICATIONS, (n.id == r.notification_id) & (n.tenant_id == r.tenant_id))
+        query = select(_RECEIPTS, n.name).select_from(joined).where(which)
+        return self._session.execute(query.order_by(r.notification_id, r.channel).limit(limit)).all()
+
+    def sent(self, keys: Collection[ReceiptKey]) -> set[ReceiptKey]:
+        """Which of these receipts say ``sent``."""
         r = _RECEIPTS.c
-        found = self._session.execute(select(r.id, r.status).where(r.id.in_(ids)))
-        return {row.id: row.status for row in found}
-
-    def settle_receipts(self, ids: Collection[str], status: str, reason: str | None, now: int) -> None:
-        self._session.execute(
-            update(_RECEIPTS)
-            .where(_RECEIPTS.c.id.in_(ids))
-            .values(status=status, reason=reason, updated_at=now)
+        found = self._session.execute(
+            select(r.notification_id, r.channel).where(_is_one_of(keys), r.status == "sent")
         )
+        return {(row.notification_id, row.channel) for row in found}
+
+    def settle(self, keys: Collection[ReceiptKey], status: str, reason: str | None, now: int) -> None:
+        self._session.execute(
+            update(_RECEIPTS).where(_is_one_of(keys)).values(status=status, reason=reason, updated_at=now)
+        )
+
+
+def _is_one_of(keys: Collection[ReceiptKey]) -> ColumnElement[bool]:
+    """Of notifications that are all meant on the same channels: a queue serves one channel."""
+    r = _RECEIPTS.c
+    return r.notification_id.in_({id_ for id_, _ in keys}) & r.channel.in_({channel for _, channel in keys})

@@ -11,6 +11,7 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from yuanlian.kit.envelope import Body, Envelope, Page
 from yuanlian.kit.http.app import caller, reply, require
 from yuanlian.kit.http.pagination import DEFAULT_LIMIT, Limit, decode_cursor
+from yuanlian.services.notification.repository import ReceiptKey
 from yuanlian.services.notification.schemas import (
     AnnouncementSent,
     NewAnnouncement,
@@ -42,7 +43,7 @@ def routes(service: NotificationService) -> list[HTTPRouteHandler]:
     async def receipts(
         id_: FromPath[str], limit: Limit = DEFAULT_LIMIT, cursor: FromQuery[str | None] = None
     ) -> Response[Envelope[Page[ReceiptView]]]:
-        page = await service.receipts(caller(), id_, after=_position(cursor), limit=limit)
+        page = await service.receipts(caller(), id_, after=_receipt_position(cursor), limit=limit)
         return reply(page)
 
     @post("/api/notifications/announcements", summary="Tell an audience")
@@ -58,3 +59,8 @@ def routes(service: NotificationService) -> list[HTTPRouteHandler]:
 def _position(cursor: str | None) -> str | None:
     key = decode_cursor(cursor, str)
     return str(key[0]) if key else None
+
+
+def _receipt_position(cursor: str | None) -> ReceiptKey | None:
+    key = decode_cursor(cursor, str, str)
+    return (str(key[0]), str(key[1])) if key else None

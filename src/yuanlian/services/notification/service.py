@@ -25,7 +25,7 @@ from yuanlian.kit.ids import new_id
 from yuanlian.kit.messaging import inbox, outbox
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.realtime.hub import Event, Realtime
-from yuanlian.services.notification.repository import NotificationRepository
+from yuanlian.services.notification.repository import NotificationRepository, ReceiptKey
 from yuanlian.services.notification.schemas import (
     AnnouncementSent,
     Channel,
@@ -34,7 +34,7 @@ from yuanlian.services.notification.schemas import (
     ReceiptStatus,
     ReceiptView,
 )
-from yuanlian.services.notification.telling import Notice, Told, addressees, notice_of, tell
+from yuanlian.services.notification.telling import Notice, Told, addressees, notice_of, receipt_id, tell
 from yuanlian.services.notification.templates import ANNOUNCEMENT, render
 
 CONSUMER = "notification"
@@ -78,15 +78,20 @@ class NotificationService:
 
     async def _push(self, told: Told) -> None:
         """Live news to those who are looking. Their language is not known here."""
-        events = [
-            Event(
-                row["tenant_id"],
-                (f"user:{row['user_id']}",),
-                {"type": "notification", "data": msgspec.to_builtins(_view(row, notice.variables))},
-            )
-            for notice, row in told.told
-            if row["user_id"] is not None
-        ]
+        events = []
+        for notice, rows in told.told:
+            readers = [row for row in rows if row["user_id"] is not None]
+            if readers:
+                # The words are the same for all of them; only the id is each one's own.
+                news = msgspec.to_builtins(_view(readers[0], notice.variables))
+                events += [
+                    Event(
+                        row["tenant_id"],
+                        (f"user:{row['user_id']}",),
+                        {"type": "notification", "data": {**news, "id": row["id"]}},
+                    )
+                    for row in readers
+                ]
         if events:
             await self._realtime.publish(events)
 
@@ -134,7 +139,7 @@ class NotificationService:
 
     @reads
     def receipts(
-        self, session: Session, principal: Principal, id_: str, *, after: str | None, limit: int
+        self, session: Session, principal: Principal, id_: str, *, after: ReceiptKey | None, limit: int
     ) -> Page[ReceiptView]:
         """Of an announcement: for its sender, and for whoever may announce without condition. Of a
         notification: for its recipient.
@@ -151,7 +156,9 @@ class NotificationService:
             raise NotFoundError
         rows = repository.receipts_of_source(id_, after, limit + 1)
         more = len(rows) > limit
-        return Page(_receipt_views(rows[:limit]), encode_cursor(rows[limit - 1].id) if more else None)
+        last = rows[limit - 1] if more else None
+        cursor = encode_cursor(last.notification_id, last.channel) if last else None
+        return Page(_receipt_views(rows[:limit]), cursor)
 
     # -- announcements ------------------------------------------------------------------------
 
@@ -268,7 +275,7 @@ def _view(
 def _receipt_views(rows: Iterable[Row[Any]]) -> list[ReceiptView]:
     return [
         ReceiptView(
-            id=row.id,
+            id=receipt_id(row.notification_id, row.channel),
             notificationId=row.notification_id,
             recipient=row.name,
             channel=cast("Channel", row.channel),

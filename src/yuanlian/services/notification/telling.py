@@ -15,7 +15,8 @@ from yuanlian.contracts.tenant import AudienceMember
 from yuanlian.kit.i18n import DEFAULT_LOCALE
 from yuanlian.kit.ids import new_id
 from yuanlian.kit.messaging.message import Message
-from yuanlian.services.notification.templates import render
+from yuanlian.services.notification.schemas import Channel, ReceiptStatus
+from yuanlian.services.notification.templates import DEFAULT_ZONE, render
 
 EMAIL_RETRIES = 6
 """Greylisting servers take a letter after some minutes: attempts after 1, 5, 30, 300, 300, 300 s."""
@@ -29,7 +30,6 @@ _FACTS = (
     "dayState",
     "date",
     "occurredAt",
-    "timeZone",
 )
 
 
@@ -58,12 +58,12 @@ class Notice:
 
 @dataclass(slots=True)
 class Told:
-    """Rows to store together."""
+    """Rows to store together; ``told``: the notifications by what they tell of."""
 
     notifications: list[dict[str, Any]] = field(default_factory=list)
     receipts: list[dict[str, Any]] = field(default_factory=list)
     emails: list[Message] = field(default_factory=list)
-    told: list[tuple[Notice, dict[str, Any]]] = field(default_factory=list)
+    told: list[tuple[Notice, list[dict[str, Any]]]] = field(default_factory=list)
 
 
 def notice_of(event: AttendanceUpdated, message: Message) -> Notice | None:
@@ -74,6 +74,8 @@ def notice_of(event: AttendanceUpdated, message: Message) -> Notice | None:
     facts = {name: getattr(event, name) for name in _FACTS}
     if event.temperature is not None:
         facts["temperature"] = event.temperature
+    if event.timeZone != DEFAULT_ZONE:
+        facts["timeZone"] = event.timeZone
     return Notice(
         tenant_id=message.tenantId,
         source_id=event.id,
@@ -100,15 +102,17 @@ def tell(notices: Iterable[Notice], known: set[tuple[str, str, str]], now: int) 
     rows = Told()
     for notice in notices:
         facts = msgspec.json.encode(notice.facts).decode()
+        told = []
         for person in notice.people:
             key = (notice.tenant_id, notice.source_id, person.key)
             if key not in known:
                 known.add(key)
-                _tell_one(rows, notice, person, facts, now)
+                told.append(_tell_one(rows, notice, person, facts, now))
+        rows.told.append((notice, told))
     return rows
 
 
-def _tell_one(rows: Told, notice: Notice, person: Addressee, facts: str, now: int) -> None:
+def _tell_one(rows: Told, notice: Notice, person: Addressee, facts: str, now: int) -> dict[str, Any]:
     row = {
         "tenant_id": notice.tenant_id,
         "id": new_id("notification"),
@@ -122,27 +126,36 @@ def _tell_one(rows: Told, notice: Notice, person: Addressee, facts: str, now: in
         "read_at": None,
     }
     rows.notifications.append(row)
-    rows.told.append((notice, row))
     if person.user_id is not None:
         rows.receipts.append(_receipt(row, "inapp", "delivered", now))
     if person.email:
-        receipt = _receipt(row, "email", "queued", now)
-        rows.receipts.append(receipt)
-        rows.emails.append(_email(notice, person.email, receipt["id"], now))
+        rows.receipts.append(_receipt(row, "email", "queued", now))
+        rows.emails.append(_email(notice, person.email, receipt_id(str(row["id"]), "email"), now))
     if person.user_id is None and not person.email:
         rows.receipts.append(_receipt(row, "inapp", "not_reached", now))
+    return row
 
 
-def _receipt(row: dict[str, Any], channel: str, status: str, now: int) -> dict[str, Any]:
+def _receipt(row: dict[str, Any], channel: Channel, status: ReceiptStatus, now: int) -> dict[str, Any]:
     return {
         "tenant_id": row["tenant_id"],
-        "id": new_id("receipt"),
         "notification_id": row["id"],
         "channel": channel,
         "status": status,
         "reason": None,
         "updated_at": now,
     }
+
+
+def receipt_id(notification_id: str, channel: str) -> str:
+    """A receipt has no key but its notification and channel; this is their name in one string."""
+    return f"receipt_{notification_id.removeprefix('notification_')}_{channel}"
+
+
+def receipt_key(id_: str) -> tuple[str, str]:
+    """(notification id, channel) of a ``receipt_id``."""
+    unique, _, channel = id_.removeprefix("receipt_").rpartition("_")
+    return f"notification_{unique}", channel
 
 
 def _email(notice: Notice, to: str, receipt_id: str, now: int) -> Message:

@@ -16,6 +16,7 @@ from yuanlian.kit.errors import ValidationError
 from yuanlian.kit.i18n import Locale, Text
 
 ANNOUNCEMENT = "announcement"
+DEFAULT_ZONE = "Asia/Shanghai"
 
 
 class Template(NamedTuple):
@@ -87,14 +88,16 @@ def as_html(words: Words, locale: Locale) -> str:
 
 def one_line(text: str) -> str:
     """``text`` without line breaks or control characters: fit for a header."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())
 
 
 def _derived(variables: Mapping[str, Any], locale: Locale) -> dict[str, str]:
     """Local time, date and temperature, as a person reads them."""
     derived = {"measured": ""}
     if "occurredAt" in variables:
-        zone = ZoneInfo(variables.get("timeZone", "Asia/Shanghai"))
+        zone = ZoneInfo(variables.get("timeZone", DEFAULT_ZONE))
         derived["when"] = f"{local_datetime(int(variables['occurredAt']), zone):%H:%M}"
     if "date" in variables:
         derived["date"] = _day(date.fromisoformat(variables["date"]), locale)

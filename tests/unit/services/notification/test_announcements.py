@@ -160,8 +160,8 @@ def test_the_sender_and_the_principal_follow_the_receipts_page_by_page(tmp_path:
                 found += [(r["recipient"], r["channel"], r["status"]) for r in page["items"]]
                 query = f"?limit=2&cursor={page['nextCursor']}" if page["nextCursor"] else ""
             assert found == [
-                ("李妈妈", "inapp", "delivered"),
                 ("李妈妈", "email", "queued"),
+                ("李妈妈", "inapp", "delivered"),
                 ("李奶奶", "email", "queued"),
                 ("李叔叔", "inapp", "not_reached"),
                 ("王老师", "inapp", "delivered"),

@@ -79,6 +79,9 @@ def test_the_recipient_sees_the_receipts_of_their_own(tmp_path: Path) -> None:
             (mine["id"], "李妈妈", "email", "queued"),
         }
 
+        assert len({r["id"] for r in reply.data["items"]}) == 2
+        assert all(r["id"].startswith("receipt_") for r in reply.data["items"])
+
     play(tmp_path, scenario)
 
 

@@ -23,12 +23,8 @@ def upgrade() -> None:
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "date", "student_id", name=op.f("pk_analytics_student_days")),
         info={"tenant_owned": True},
+        sqlite_with_rowid=False,
     )
-    with op.batch_alter_table("analytics_student_days", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_analytics_student_days_student_id_date"), ["student_id", "date"], unique=False
-        )
-
     op.create_table(
         "announcements",
         sa.Column("tenant_id", sa.String(length=64), nullable=False),
@@ -227,20 +223,16 @@ def upgrade() -> None:
     op.create_table(
         "notification_receipts",
         sa.Column("tenant_id", sa.String(length=64), nullable=False),
-        sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("notification_id", sa.String(length=64), nullable=False),
         sa.Column("channel", sa.String(length=8), nullable=False),
         sa.Column("status", sa.String(length=12), nullable=False),
         sa.Column("reason", sa.String(length=200), nullable=True),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_notification_receipts")),
-        sa.UniqueConstraint(
-            "notification_id",
-            "channel",
-            "tenant_id",
-            name=op.f("uq_notification_receipts_notification_id_channel_tenant_id"),
+        sa.PrimaryKeyConstraint(
+            "notification_id", "channel", "tenant_id", name=op.f("pk_notification_receipts")
         ),
         info={"tenant_owned": True},
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "notifications",
@@ -254,11 +246,12 @@ def upgrade() -> None:
         sa.Column("facts", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("read_at", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_notifications")),
+        sa.PrimaryKeyConstraint("id", "tenant_id", name=op.f("pk_notifications")),
         sa.UniqueConstraint(
             "source_id", "recipient", "tenant_id", name=op.f("uq_notifications_source_id_recipient_tenant_id")
         ),
         info={"tenant_owned": True},
+        sqlite_with_rowid=False,
     )
     with op.batch_alter_table("notifications", schema=None) as batch_op:
         batch_op.create_index(
@@ -506,7 +499,4 @@ def downgrade() -> None:
 
     op.drop_table("attendance_days")
     op.drop_table("announcements")
-    with op.batch_alter_table("analytics_student_days", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_analytics_student_days_student_id_date"))
-
     op.drop_table("analytics_student_days")
