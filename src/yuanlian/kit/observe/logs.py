@@ -7,8 +7,12 @@ request, user and tenant come from the work at hand. Whatever logs through the s
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, MutableMapping
 from typing import Any, BinaryIO, TextIO, cast
 
@@ -27,12 +31,20 @@ from yuanlian.kit.observe.entry import (
 from yuanlian.kit.tenancy.scope import tenant_if_one
 
 _LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
+DELAY_S = 0.1
+PENDING_LIMIT = 20_000
+"""Access lines that wait for a stuck stream; more are dropped and counted."""
 _NAMES = {"warning": "warn", "critical": "error", "fatal": "error", "exception": "error"}
 
 
 class Log:
-    """Where entries of one service go. A line is out when the call returns; a stream that is gone or
-    full loses lines (``lost``), never a request."""
+    """Where entries of one service go. A stream that is gone or stuck loses lines (``lost``), never a
+    request.
+
+    A line is out when the call returns, except access lines: a thread writes those, up to ``DELAY_S``
+    later. Writing releases the interpreter, and the event loop would wait for its turn behind the
+    database's threads, once per request.
+    """
 
     def __init__(self, service: str, stream: TextIO, level: str = "info", *, console: bool = False) -> None:
         self.service = service
@@ -42,6 +54,10 @@ class Log:
         self._bytes = cast("BinaryIO | None", getattr(stream, "buffer", None))
         self._render: Callable[[LogEntry], bytes] = to_console if console else to_json
         self._timestamps = Timestamps()
+        self._pending: deque[bytes] = deque()
+        self._writing = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def write(
         self,
@@ -84,31 +100,60 @@ class Log:
         """The hot path: everything is known, nothing in ``data`` needs masking; ``""`` is unknown."""
         if _LEVELS[level] < self._threshold:
             return
-        self.emit(
-            LogEntry(
-                self._timestamps.now(),
-                level,
-                self.service,
-                message,
-                tenant_id or None,
-                user_id or None,
-                request_id,
-                data,
-                None,
-                duration_ms,
-            )
+        if len(self._pending) >= PENDING_LIMIT:
+            self.lost += 1
+            return
+        entry = LogEntry(
+            self._timestamps.now(),
+            level,
+            self.service,
+            message,
+            tenant_id or None,
+            user_id or None,
+            request_id,
+            data,
+            None,
+            duration_ms,
         )
+        self._pending.append(self._render(entry) + b"\n")
+        if not self._wake.is_set():
+            self._wake_writer()
 
     def emit(self, entry: LogEntry) -> None:
-        line = self._render(entry) + b"\n"
-        try:
-            if self._bytes is not None:
-                self._bytes.write(line)
-                self._bytes.flush()
-            else:
-                self._stream.write(line.decode())
-        except (OSError, ValueError):
-            self.lost += 1
+        self._pending.append(self._render(entry) + b"\n")
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what is pending, in order."""
+        with self._writing:
+            lines: list[bytes] = []
+            while self._pending:
+                lines.append(self._pending.popleft())
+            try:
+                self._put(b"".join(lines))
+            except (OSError, ValueError):
+                self.lost += len(lines)
+
+    def _put(self, text: bytes) -> None:
+        if self._bytes is not None:
+            self._bytes.write(text)
+            self._bytes.flush()
+        else:
+            self._stream.write(text.decode())
+
+    def _wake_writer(self) -> None:
+        self._wake.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_later, name="log", daemon=True)
+            self._thread.start()
+            atexit.register(self.flush)
+
+    def _write_later(self) -> None:
+        while True:
+            self._wake.wait()
+            time.sleep(DELAY_S)
+            self._wake.clear()
+            self.flush()
 
 
 def configure(

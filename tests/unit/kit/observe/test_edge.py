@@ -11,8 +11,10 @@ from yuanlian.kit.observe.metrics import Metrics
 
 def test_a_finished_request_is_logged_and_counted() -> None:
     stream, metrics = io.StringIO(), Metrics()
-    observer: Observer = EdgeObserver(Log("gateway", stream), metrics)
+    log = Log("gateway", stream)
+    observer: Observer = EdgeObserver(log, metrics)
     observer.request_finished("POST", "/api/tenant/**", 201, "t1", "u1", "req_1", 0.0123, 80, 300)
+    log.flush()
     line = json.loads(stream.getvalue())
     assert line.pop("timestamp")
     assert line == {
@@ -29,10 +31,10 @@ def test_a_finished_request_is_logged_and_counted() -> None:
 
 
 def test_a_request_without_route_or_caller_is_logged_too() -> None:
-    stream, metrics = io.StringIO(), Metrics()
-    EdgeObserver(Log("gateway", stream), metrics).request_finished(
-        "GET", "", 404, "", "", "req_1", 0.001, 0, 90
-    )
+    stream = io.StringIO()
+    log = Log("gateway", stream)
+    EdgeObserver(log, Metrics()).request_finished("GET", "", 404, "", "", "req_1", 0.001, 0, 90)
+    log.flush()
     line = json.loads(stream.getvalue())
     assert line["message"] == "GET unmatched 404"
     assert "tenantId" not in line
@@ -41,9 +43,9 @@ def test_a_request_without_route_or_caller_is_logged_too() -> None:
 
 def test_our_own_failures_stand_out() -> None:
     stream = io.StringIO()
-    EdgeObserver(Log("gateway", stream), Metrics()).request_finished(
-        "GET", "/api/**", 502, "t1", "u1", "req_1", 0.001, 0, 90
-    )
+    log = Log("gateway", stream)
+    EdgeObserver(log, Metrics()).request_finished("GET", "/api/**", 502, "t1", "u1", "req_1", 0.001, 0, 90)
+    log.flush()
     assert json.loads(stream.getvalue())["level"] == "error"
 
 

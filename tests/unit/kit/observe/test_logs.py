@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import structlog
 
 from yuanlian.kit.context import RequestContext, serving
 from yuanlian.kit.identity.principal import Principal
-from yuanlian.kit.observe.logs import Log, configure
+from yuanlian.kit.observe.logs import PENDING_LIMIT, Log, configure
 from yuanlian.kit.tenancy.scope import tenant_group, tenant_scope
 
 
@@ -213,3 +214,24 @@ def test_a_stream_of_bytes_gets_whole_lines() -> None:
     log.write("info", "阳光幼儿园", {})
     assert "阳光幼儿园" in raw.getvalue().decode()
     assert raw.getvalue().endswith(b"}\n")
+
+
+def test_access_lines_are_written_soon_and_in_their_place(stream: io.StringIO) -> None:
+    log = configure("x", stream=stream)
+    log.access("info", "first", {}, 1.0, "req_1", "", "")
+    structlog.get_logger().info("second")
+    log.access("info", "third", {}, 1.0, "req_2", "", "")
+    deadline = time.monotonic() + 10
+    while len(lines(stream)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [line["message"] for line in lines(stream)] == ["first", "second", "third"]
+
+
+def test_a_stuck_stream_costs_access_lines_and_no_memory(stream: io.StringIO) -> None:
+    log = Log("x", stream)
+    with log._writing:  # as if a write did not return
+        for _ in range(PENDING_LIMIT + 5):
+            log.access("info", "GET / 200", {}, 1.0, "req_1", "", "")
+    assert log.lost == 5
+    log.flush()
+    assert len(lines(stream)) == PENDING_LIMIT
