@@ -57,7 +57,7 @@ async def deliver(queue: str, handler: Handler, deliveries: Sequence[Delivery]) 
     if len(deliveries) > 1:
         try:
             with serving(RequestContext(request_id=new_id("req"))):
-                await handler([delivery.message for delivery in deliveries])
+                await handler([_as_told(delivery) for delivery in deliveries])
         except Exception as error:  # noqa: BLE001 - found again, and judged, message by message
             _log.warning(
                 "batch failed, trying each alone", queue=queue, size=len(deliveries), error=reason(error)
@@ -71,7 +71,7 @@ async def _deliver_alone(queue: str, handler: Handler, delivery: Delivery) -> Ou
     message = delivery.message
     try:
         with serving(RequestContext(request_id=message.requestId or new_id("req"))):
-            await handler([message])
+            await handler([_as_told(delivery)])
     except Exception as error:  # noqa: BLE001 - becomes the outcome
         outcome = judge(error, delivery)
         _log.warning(
@@ -87,6 +87,14 @@ async def _deliver_alone(queue: str, handler: Handler, delivery: Delivery) -> Ou
         )
         return outcome
     return DONE
+
+
+def _as_told(delivery: Delivery) -> Message:
+    """The message with the retries that are left (CONTRACT §8), so that a handler knows its last."""
+    message = delivery.message
+    if delivery.attempt == 0:
+        return message
+    return msgspec.structs.replace(message, retry=max(message.retry - delivery.attempt, 0))
 
 
 def judge(error: Exception, delivery: Delivery) -> Retry | Dead:

@@ -16,13 +16,13 @@ from tests.unit.services.notification.world import FATHER, GRANNY, MOTHER, SUN, 
 
 from yuanlian.contracts.attendance import Recipient
 from yuanlian.contracts.notification import SendEmail
-from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.clock import ManualClock, SystemClock
 from yuanlian.kit.errors import ValidationError
 from yuanlian.kit.messaging import outbox
 from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.relay import Relay
-from yuanlian.kit.messaging.tables import DeliveryRow, OutboxRow
+from yuanlian.kit.messaging.tables import DeadLetterRow, DeliveryRow, OutboxRow
 from yuanlian.services.notification.eml import EmlMailer
 from yuanlian.services.notification.mailer import Email
 
@@ -188,5 +188,39 @@ def test_over_the_real_bus_an_event_ends_in_an_inbox_and_a_letter(tmp_path: Path
         assert len(letters(world.mail)) == 41
         assert {status for _, channel, status in await world.receipts() if channel == "email"} == {"sent"}
         assert len(await world.inbox(person("user_f"))) == 1
+
+    play(tmp_path, scenario)
+
+
+def test_a_letter_that_the_bus_gives_up_has_failed(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        # Nothing can be written: a file stands where the folder should be.
+        world.mail.write_text("")
+        clock = ManualClock(SystemClock().now_ms())
+        bus = LocalBus(world.database, clock, poll=0.005)
+        bus.subscribe(world.subscription("email.queue"))
+        await world.attendance(event(recipients=(GRANNY,)))
+        [queued] = await world.queued()
+        await bus.start()
+        await bus.publish([msgspec.structs.replace(queued, retry=1)])
+
+        async def becomes(status: str, dead: int) -> None:
+            while (
+                await world.receipts() != {("李奶奶", "email", status)}
+                or await world.count(DeadLetterRow) != dead
+            ):
+                await asyncio.sleep(0.005)
+
+        while await world.database.read(lambda s: s.scalar(select(DeliveryRow.attempt))) != 1:
+            await asyncio.sleep(0.005)
+        await becomes("queued", dead=0)
+        clock.advance(1_000)
+        await becomes("failed", dead=1)
+
+        # The operator makes room and replays the dead letter.
+        world.mail.unlink()
+        await world.send(queued)
+        assert await world.receipts() == {("李奶奶", "email", "sent")}
+        await bus.stop()
 
     play(tmp_path, scenario)
