@@ -57,7 +57,7 @@ class Stream(threading.Thread):
 def test_nothing_acknowledged_is_lost_or_told_twice(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     data_dir = tmp_path / "data"
-    platform = Platform(data_dir, log_level="warn").start()
+    platform = Platform(data_dir).start()
     signed_in = [_sign_in(platform.public, name) for name in TEACHERS]
     acknowledged: list[str] = []
     for round_ in range(KILLS):
