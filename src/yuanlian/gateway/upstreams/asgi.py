@@ -11,6 +11,7 @@ import structlog
 from yuanlian.gateway.response import BrokenResponseError
 from yuanlian.gateway.upstreams.upstream import ResponseSink, UpstreamRequest
 from yuanlian.kit.errors import BadGatewayError, GatewayTimeoutError
+from yuanlian.kit.resilience.watchdog import Watchdog
 
 # Litestar and Starlette type scopes and messages more narrowly, each in its own way.
 Message = MutableMapping[str, Any]
@@ -28,14 +29,15 @@ class AsgiUpstream:
     def __init__(self, app: ASGIApp, server: tuple[str, int] = ("127.0.0.1", 80)) -> None:
         self._app = app
         self._server = server
+        self._watchdog = Watchdog()
 
     async def forward(self, request: UpstreamRequest, sink: ResponseSink) -> None:
         exchange = _Exchange(request.body, sink)
         try:
-            async with asyncio.timeout(request.timeout_s) as deadline:
+            with self._watchdog.watch(request.timeout_s) as watch:
                 await self._app(self._scope(request), exchange.receive, exchange.send)
         except Exception as error:
-            if isinstance(error, TimeoutError) and deadline.expired():
+            if isinstance(error, TimeoutError) and watch.expired:
                 raise GatewayTimeoutError from None
             _log.error("upstream failed", path=request.path, exc_info=error)
             raise BadGatewayError from error

@@ -1,0 +1,73 @@
+"""One timer for many time-outs, with the meaning of ``asyncio.timeout``."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from yuanlian.kit.resilience.watchdog import Watchdog
+
+
+def test_a_block_that_takes_too_long_ends_with_a_timeout() -> None:
+    async def scenario() -> None:
+        watchdog = Watchdog(tick_s=0.005)
+        with pytest.raises(TimeoutError), watchdog.watch(0.01):
+            await asyncio.sleep(60)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0.02)
+
+    asyncio.run(scenario())
+
+
+def test_a_block_in_time_is_left_alone_and_so_is_what_follows() -> None:
+    async def scenario() -> None:
+        watchdog = Watchdog(tick_s=0.005)
+        with watchdog.watch(0.01) as watch:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert not watch.expired
+
+    asyncio.run(scenario())
+
+
+def test_only_those_whose_time_is_up_end() -> None:
+    async def scenario() -> None:
+        watchdog = Watchdog(tick_s=0.005)
+
+        async def work(seconds: float) -> str:
+            with watchdog.watch(seconds):
+                await asyncio.sleep(0.1)
+                return "done"
+
+        results = await asyncio.gather(work(0.01), work(60), work(0.02), return_exceptions=True)
+        assert [type(result).__name__ for result in results] == ["TimeoutError", "str", "TimeoutError"]
+
+    asyncio.run(scenario())
+
+
+def test_a_cancellation_from_elsewhere_stays_one() -> None:
+    async def scenario() -> None:
+        watchdog = Watchdog(tick_s=0.005)
+
+        async def work() -> None:
+            with watchdog.watch(60):
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+
+
+def test_the_blocks_own_error_passes() -> None:
+    async def scenario() -> None:
+        with pytest.raises(ValueError, match="own"), Watchdog().watch(60):
+            raise ValueError("own")
+
+    asyncio.run(scenario())
