@@ -64,6 +64,10 @@ class WebSocketEndpoint:
     def connections(self) -> int:
         return len(self._connections)
 
+    def sessions_of(self, tenant_id: str) -> int:
+        """How many connections speak for members of a tenant."""
+        return len(self._registry.of_tenant(tenant_id))
+
     def accept(self, transport: asyncio.Transport, request: Request, leftover: bytes) -> asyncio.Protocol:
         connection = WebSocketConnection(transport, self._limits, self._lost)
         full = self._stopping or len(self._connections) >= self._limits.max_connections

@@ -50,8 +50,8 @@ _TOO_MANY_CHANNELS = Text("订阅频道过多", "Too many channels")
 class WebSocketSession:
     """Implements ``Subscriber`` for the hub and ``MessageListener`` for its connection.
 
-    Messages are answered one after the other: while one waits for the tenant service, reading
-    pauses and what is already here waits its turn.
+    Messages are answered one after the other. When another comes while one waits for the tenant
+    service, it waits its turn, and nothing more is read until then.
     """
 
     __slots__ = (
@@ -123,7 +123,6 @@ class WebSocketSession:
             return
         slow = self._answer(message)
         if slow is not None:
-            self._connection.pause_reading()
             self._work = asyncio.get_running_loop().create_task(slow)
             self._work.add_done_callback(self._worked)
 

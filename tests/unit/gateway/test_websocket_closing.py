@@ -140,6 +140,40 @@ def test_connections_are_counted_in_and_out() -> None:
             await edge.deserted()
             assert (edge.observer.opened, edge.observer.closed) == (2, 2)
 
+
+def test_nothing_remembers_a_connection_that_is_gone() -> None:
+    async def scenario() -> None:
+        async with Edge() as edge:
+            leaver, dropped = await edge.sign_in(), await edge.sign_in()
+            kicked, refused = await edge.sign_in("user_2"), await edge.connect()
+            await refused.say("?")
+            assert edge.hub.subscribers == 3
+            await leaver.socket.close()
+            dropped.socket.transport.abort()
+            await edge.hub.close_user("a", "user_2", 4401)
+            assert await kicked.closed_with() == 4401
+            await edge.deserted()
+            assert edge.hub.subscribers == 0
+            assert edge.endpoint.sessions_of("a") == 0
+
+    on_both_loops(scenario)
+
+
+def test_a_client_that_talks_while_its_answer_is_pending_is_read_no_further() -> None:
+    async def scenario() -> None:
+        async with Edge(frame_burst=10_000) as edge:
+            edge.service.open.clear()
+            reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+            writer.write(HANDSHAKE + _masked_text(_auth_json(edge)))
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(_masked_text("x" * 60_000) * 400)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await writer.drain()
+            writer.transport.abort()
+            edge.service.open.set()
+            await edge.deserted()
+
     on_both_loops(scenario)
 
 

@@ -87,6 +87,10 @@ class MemoryHub:
     def tenants(self) -> int:
         return len(self._tenants)
 
+    @property
+    def subscribers(self) -> int:
+        return sum(len(tenant.attached) for tenant in self._tenants.values())
+
     async def publish(self, events: Sequence[Event]) -> None:
         deliveries = 0
         for event in events:
