@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -24,6 +25,7 @@ from yuanlian.runtime.wiring import DEFAULT_ROUTES
 from yuanlian.services.tenant.tenants.models import TenantRow
 
 _console = Console()
+_PASSWORD = re.compile(r"(://[^:/@]*:)[^@]*@")
 
 
 def check(settings: Settings) -> int:
@@ -34,7 +36,8 @@ def check(settings: Settings) -> int:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             value = "********"
-        table.add_row(f"YUANLIAN_{name.upper()}", str(value), _source(settings, name, from_file))
+        shown = _PASSWORD.sub(r"\1********@", str(value))
+        table.add_row(f"YUANLIAN_{name.upper()}", shown, _source(settings, name, from_file))
     _console.print(table)
     return _check_database(settings)
 

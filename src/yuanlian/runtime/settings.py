@@ -84,7 +84,7 @@ class Settings(BaseSettings):
             return self.data_dir / "yuanlian.db"
         scheme, separator, path = self.database_url.partition(":///")
         if scheme not in ("sqlite", "sqlite+aiosqlite") or not separator or not path:
-            raise ValueError(f"database_url {self.database_url!r} is not sqlite:///PATH")
+            raise ValueError(f"database_url: {scheme}:… is not sqlite:///PATH")
         return Path(path)
 
     def token_secret(self) -> bytes:

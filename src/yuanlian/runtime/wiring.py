@@ -190,4 +190,6 @@ def _only_embedded(settings: Settings) -> None:
     for name, supported in known.items():
         value = getattr(settings, name)
         if value != supported:
-            raise UnsupportedSettingError(f"{name}: the embedded platform speaks {supported}, not {value}")
+            # Only its scheme: the rest of a URL may be a password.
+            scheme = value.partition(":")[0]
+            raise UnsupportedSettingError(f"{name}: the embedded platform speaks {supported}, not {scheme}:…")

@@ -96,6 +96,7 @@ def service_app(
             MethodNotAllowedException: _http_error,
             ClientException: _client_error,
             HTTPException: _http_error,
+            RecursionError: _too_deep,
             Exception: _unexpected,
         },
         openapi_config=OpenAPIConfig(title=name, version="v1", path=None, render_plugins=[]),
@@ -209,6 +210,14 @@ def _allowed(request: Request[Any, Any, Any]) -> list[str]:
         ):
             return sorted(getattr(route, "methods", ()))
     return []
+
+
+def _too_deep(request: Request[Any, Any, Any], error: RecursionError) -> Response[Any]:
+    """JSON nested deeper than any of ours; unless the body is fine and the recursion is our own."""
+    explained = _explained(request)
+    if explained is not None and explained.details:
+        return _render(explained)
+    return _unexpected(request, error)
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

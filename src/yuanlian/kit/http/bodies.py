@@ -38,13 +38,18 @@ _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 def explain(body: bytes, type_: Any) -> AppError:
     """Why ``body`` is not a ``type_``; always at least one detail."""
     try:
-        raw = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
         return ValidationError(details=[FieldError("", MALFORMED)])
+    return explain_value(value, type_)
+
+
+def explain_value(value: Any, type_: Any) -> AppError:
+    """The same for plain JSON values."""
     problems = [
         # A client names its own fields; ``data`` is only where the envelope keeps them.
         problem._replace(field=problem.field.removeprefix("data."))
-        for problem in _problems(raw, type_, "")
+        for problem in _problems(value, type_, "")
     ]
     return ValidationError(details=problems[:100])
 

@@ -359,9 +359,7 @@ def test_a_batch_reports_each_item(play: Callable[[Scenario], None]) -> None:
             {"studentId": "student_tenant_a_11", "type": "dance", "temperature": 60},
             {"studentId": "student_tenant_a_20", "type": "check_in"},
         ]
-        out = await world.service.record_batch(
-            teacher(), [msgspec.Raw(msgspec.json.encode(i)) for i in items]
-        )
+        out = await world.service.record_batch(teacher(), items)
         assert [i.code for i in out.items] == [201, 200, 400, 403]
         assert (out.recorded, out.duplicates, out.failed) == (1, 1, 2)
         error = out.items[2].error

@@ -208,6 +208,7 @@ def _announcement(
         late=late,
         method=recorded.method,
         temperature=recorded.temperature,
+        timeZone=known.calendars[submission.principal.tenant_id].zone.key,
         recipients=() if late else known.recipients.get(submission.key, ()),
     )
     return Message(

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+import structlog
 from sqlalchemy.orm import Session
 
 from yuanlian.contracts.attendance import StudentDay
@@ -17,8 +18,8 @@ from yuanlian.kit.context import current
 from yuanlian.kit.database.batching import Batcher
 from yuanlian.kit.database.database import Database, reads
 from yuanlian.kit.envelope import STATUS, Page
-from yuanlian.kit.errors import AppError, AuthorizationError, NotFoundError, ValidationError
-from yuanlian.kit.http.bodies import explain
+from yuanlian.kit.errors import AppError, AuthorizationError, InternalError, NotFoundError, ValidationError
+from yuanlian.kit.http.bodies import explain_value
 from yuanlian.kit.http.pagination import decode_cursor, encode_cursor
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.principal import Principal
@@ -39,6 +40,8 @@ from yuanlian.services.tenant.attendance.schemas import (
     ItemError,
     ItemFailure,
 )
+
+_log = structlog.get_logger("attendance")
 
 READ = "attendance.read"
 WRITE = "attendance.write"
@@ -71,9 +74,9 @@ class AttendanceService:
         )
         return await self._batcher.submit(submission)
 
-    async def record_batch(self, principal: Principal, items: Sequence[msgspec.Raw]) -> BatchOut:
+    async def record_batch(self, principal: Principal, items: Sequence[Any]) -> BatchOut:
         """Every item stands alone: recorded, recognised as a repeat, or refused with its own error."""
-        results = await asyncio.gather(*(self._record_raw(principal, item) for item in items))
+        results = await asyncio.gather(*(self._record_value(principal, item) for item in items))
         out = [_batch_item(index, result) for index, result in enumerate(results)]
         codes = [item.code for item in out]
         return BatchOut(out, codes.count(201), codes.count(200), sum(code >= 400 for code in codes))
@@ -178,15 +181,18 @@ class AttendanceService:
         with tenant_group({s.principal.tenant_id for s in submissions}):
             return await self.database.write(lambda session: record(session, self._access, submissions))
 
-    async def _record_raw(self, principal: Principal, raw: msgspec.Raw) -> AttendanceEventOut | AppError:
+    async def _record_value(self, principal: Principal, value: Any) -> AttendanceEventOut | AppError:
         try:
-            event = msgspec.json.decode(raw, type=AttendanceEventIn)
+            event = msgspec.convert(value, AttendanceEventIn)
         except msgspec.ValidationError:
-            return explain(bytes(raw), AttendanceEventIn)
+            return explain_value(value, AttendanceEventIn)
         try:
             return await self.record(principal, event)
         except AppError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - the other items are stored and must be answered
+            _log.error("attendance event failed", exc_info=error)
+            return InternalError()
 
     def _day(self, repository: AttendanceRepository, principal: Principal, day: date | None) -> date:
         calendar = repository.calendars([principal.tenant_id]).get(principal.tenant_id)

@@ -1,0 +1,146 @@
+"""Starting, refusing to start, and stopping without dropping anything."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tests.support.platform import People, running
+
+
+def _up(*options: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A platform that is expected to refuse."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("YUANLIAN_")}
+    environment |= {f"YUANLIAN_{name.upper()}": value for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "yuanlian.runtime.cli", "up", *options],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_second_platform_on_one_data_directory_says_who_holds_it(tmp_path: Path) -> None:
+    with running(tmp_path / "data", demo=False) as first:
+        assert first.process is not None
+        second = _up("--data-dir", str(tmp_path / "data"), "--port", "0", cwd=tmp_path)
+        assert second.returncode == 1
+        assert f"held by process {first.process.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert httpx.get(first.public + "/readyz", trust_env=False).status_code == 200
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for option in ("--port", "--admin-port"):
+            other = "--admin-port" if option == "--port" else "--port"
+            refused = _up(option, str(port), other, "0", "--data-dir", str(tmp_path / "data"), cwd=tmp_path)
+            assert refused.returncode == 1
+            assert f"127.0.0.1:{port}" in refused.stderr
+            assert "Traceback" not in refused.stderr
+
+
+def test_production_refuses_default_secrets_and_demo_data(tmp_path: Path) -> None:
+    bare = _up("--data-dir", "data", cwd=tmp_path, env="production")
+    assert bare.returncode == 1
+    assert "JWT_SECRET" in bare.stderr
+    demo = _up("--demo", "--data-dir", "data", cwd=tmp_path, env="production", jwt_secret="s" * 32)
+    assert demo.returncode == 1
+    assert "--demo" in demo.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_bad_setting_is_named_without_its_value(tmp_path: Path) -> None:
+    for settings, name in (
+        ({"jwt_secret": "short-secret"}, "YUANLIAN_JWT_SECRET"),
+        ({"port": "eighty"}, "YUANLIAN_PORT"),
+        ({"bus_url": "amqp://guest:geheim@127.0.0.1"}, "bus_url"),
+        ({"database_url": "postgresql://x"}, "database_url"),
+    ):
+        refused = _up("--data-dir", str(tmp_path / "data"), cwd=tmp_path, **settings)
+        assert refused.returncode == 1
+        assert name in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert "short-secret" not in refused.stderr
+        assert "geheim" not in refused.stderr
+
+
+def test_ctrl_c_finishes_what_is_under_way_and_keeps_the_data(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as platform:
+        people = People(platform.public)
+        teacher = people("laoshi")
+
+        def tap(number: int) -> tuple[str, int]:
+            try:
+                answer = teacher.check_in(f"student_sun_{number % 25 + 1:03d}", eventId=f"stop-{number}")
+            except httpx.TransportError:
+                return f"stop-{number}", 0
+            return f"stop-{number}", answer.status
+
+        with ThreadPoolExecutor(16) as pool:
+            taps = [pool.submit(tap, number) for number in range(200)]
+            taps[20].result()
+            assert platform.stop(within=5) == 0
+            results = dict(tap.result() for tap in taps)
+        people.close()
+        answered = {event_id for event_id, status in results.items() if status == 201}
+        assert answered
+        # A request that was under way is answered; one that came too late is not, and is no 5xx.
+        assert set(results.values()) <= {201, 0}
+
+        platform.start()
+        again = People(platform.public)
+        stored = _events(again)
+        assert answered <= stored
+        again.close()
+
+
+def _events(people: People) -> set[str]:
+    found: set[str] = set()
+    cursor: Any = None
+    while True:
+        path = "/api/tenant/attendance/events?limit=200" + (f"&cursor={cursor}" if cursor else "")
+        page = people("yuanzhang").get(path).data
+        found |= {event["eventId"] for event in page["items"]}
+        cursor = page["nextCursor"]
+        if cursor is None:
+            return found
+
+
+def test_probes_say_no_more_than_they_must_and_admin_says_all(tmp_path: Path) -> None:
+    with running(tmp_path / "data", demo=False) as platform:
+        for path in ("/healthz", "/readyz"):
+            assert httpx.get(platform.public + path, trust_env=False).json() == {"status": "ok"}
+        health = httpx.get(platform.admin + "/health", trust_env=False).json()
+        assert health["status"] == "healthy"
+        assert all({"status", "duration", "timestamp"} <= set(check) for check in health["checks"].values())
+        metrics = httpx.get(platform.admin + "/metrics", trust_env=False).text
+        for name in ("http_requests_total", "http_request_duration_seconds", "active_connections"):
+            assert name in metrics
+        assert httpx.get(platform.public + "/metrics", trust_env=False).status_code == 404
+
+
+def test_every_line_on_stdout_is_a_log_entry(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as platform:
+        people = People(platform.public)
+        people("laoshi").check_in("student_sun_001")
+        people.close()
+        platform.stop()
+        entries = platform.logs()
+        assert all({"timestamp", "level", "service", "message"} <= set(entry) for entry in entries)
+        [access] = [e for e in entries if e.get("data", {}).get("route") == "/api/tenant/**"]
+        assert access["tenantId"] == "tenant_sunshine"
+        assert access["requestId"]
+        everything = "".join(platform.output)
+        for secret in ("Demo@2026", "eyJ"):
+            assert secret not in everything
