@@ -164,6 +164,8 @@ class HttpConnection(asyncio.Protocol):
                 if not await self._answer(request, refusal):
                     self._finish(linger=refusal is not None)
                     return
+                if self._queue:
+                    await asyncio.sleep(0)  # a long pipeline must not keep the loop from the others
         finally:
             self._task = self._serving = None
             if self.transport is None:
