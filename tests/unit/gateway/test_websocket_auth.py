@@ -212,8 +212,10 @@ def test_frames_sent_right_behind_the_auth_frame_are_answered_after_it() -> None
             await client.say({"type": "auth", "token": edge.token(), "tenantId": "a"})
             await client.say({"type": "subscribe", "channel": "class:1"})
             await client.say({"type": "ping", "timestamp": 5})
+            await asyncio.sleep(0.05)
             edge.service.open.set()
             heard = [(await client.hear())["type"] for _ in range(3)]
             assert heard == ["auth_success", "subscribed", "pong"]
+            await client.hear_nothing_but_pong()
 
     on_both_loops(scenario)
