@@ -40,10 +40,9 @@ FORK = """
 import os
 from yuanlian.kit.ids import uuid7_hex
 uuid7_hex()  # so that there is something to inherit
-child = os.fork()
-print("\\n".join(uuid7_hex()[-15:] for _ in range(50)), flush=True)
-if child:
-    os.waitpid(child, 0)
+if child := os.fork():
+    os.waitpid(child, 0)  # so that their lines do not mix
+print(*(uuid7_hex()[-15:] for _ in range(50)), flush=True)
 """
 
 
