@@ -146,7 +146,8 @@ class HttpConnection(asyncio.Protocol):
     def _enqueue(self, item: Request | _Upgrade | tuple[Request, RefusedError]) -> None:
         self._queue.append(item)
         if self._task is None:
-            self._deadline = math.inf
+            if self._drained is None:
+                self._deadline = math.inf
             self._task = self._loop.create_task(self._serve())
         elif self.transport is not None:
             self.transport.pause_reading()  # one more than is being served is enough to know
@@ -155,6 +156,7 @@ class HttpConnection(asyncio.Protocol):
     async def _serve(self) -> None:
         try:
             while self._queue:
+                await self.writable()  # answers do not pile up for a client that does not read them
                 item = self._queue.popleft()
                 self._listen_again()
                 if isinstance(item, _Upgrade):

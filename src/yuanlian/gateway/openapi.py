@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
+from yuanlian.kit.envelope import ErrorEnvelope
+
 _SCHEMAS = "#/components/schemas/"
+_MODULE_PATH = re.compile(r"(?<![A-Za-z0-9])(?:[a-z][a-z0-9_]*\.)+")
+_ERROR = {"$ref": _SCHEMAS + "ErrorEnvelope"}
 
 
 def merge(documents: Mapping[str, Mapping[str, Any]], title: str, version: str) -> dict[str, Any]:
-    """``documents``: OpenAPI 3.1 by service name. Operations are tagged with their service. Schemas
-    of one name and different content are told apart by the service's name (``tenantService_Page``)."""
+    """``documents``: OpenAPI 3.1 by service name. Operations are tagged with their service; schemas are
+    named ``service.Schema``, so that two services never mean each other's. Every error is the
+    envelope, whatever the framework behind a service says of its own."""
     paths: dict[str, Any] = {}
-    schemas: dict[str, Any] = {}
+    _, schemas = msgspec.json.schema_components([ErrorEnvelope], ref_template=_SCHEMAS + "{name}")
     for service, document in documents.items():
         own: Mapping[str, Any] = (document.get("components") or {}).get("schemas") or {}
-        renamed = {
-            _SCHEMAS + name: f"{_SCHEMAS}{_prefix(service)}_{name}"
-            for name, schema in own.items()
-            if name in schemas and schemas[name] != schema
-        }
+        names = _public_names(service, own)
         for name, schema in own.items():
-            target = renamed.get(_SCHEMAS + name, _SCHEMAS + name).removeprefix(_SCHEMAS)
-            schemas[target] = _renamed(schema, renamed)
+            schemas[names[name]] = _renamed(schema, names)
         for path, item in (document.get("paths") or {}).items():
-            operations = _tagged(_renamed(item, renamed), service)
+            operations = {method: _operation(entry, service, names) for method, entry in item.items()}
             paths[path] = {**paths.get(path, {}), **operations}
     return {
         "openapi": "3.1.0",
@@ -39,27 +43,39 @@ def merge(documents: Mapping[str, Mapping[str, Any]], title: str, version: str) 
     }
 
 
-def _prefix(service: str) -> str:
-    head, *rest = service.split("-")
-    return head + "".join(part.capitalize() for part in rest)
+def _public_names(service: str, names: Iterable[str]) -> dict[str, str]:
+    """Without the modules that they come from: ``Body_package.schemas.Login_`` → ``Body_Login``,
+    unless that is the name of two."""
+    short = {name: _MODULE_PATH.sub("", name).strip("_") for name in names}
+    uses = Counter(short.values())
+    return {name: f"{service}.{brief if uses[brief] == 1 else name}" for name, brief in short.items()}
 
 
-def _tagged(item: dict[str, Any], service: str) -> dict[str, Any]:
-    return {
-        method: {**operation, "tags": [service]} if isinstance(operation, dict) else operation
-        for method, operation in item.items()
-    }
+def _operation(entry: Any, service: str, names: Mapping[str, str]) -> Any:
+    if not isinstance(entry, Mapping) or "responses" not in entry:
+        return _renamed(entry, names)
+    operation = _renamed(entry, names)
+    operation["tags"] = [service]
+    for status, response in operation["responses"].items():
+        if str(status).startswith(("4", "5")):
+            response["content"] = {"application/json": {"schema": _ERROR}}
+    return operation
 
 
 def _renamed(node: Any, names: Mapping[str, str]) -> Any:
     """A copy of a piece of the document with its references following ``names``."""
     if isinstance(node, Mapping):
         return {
-            key: names.get(value, value)
-            if key == "$ref" and isinstance(value, str)
-            else _renamed(value, names)
+            key: _reference(value, names) if key == "$ref" else _renamed(value, names)
             for key, value in node.items()
         }
     if isinstance(node, list | tuple):
         return [_renamed(item, names) for item in node]
     return node
+
+
+def _reference(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, str) and value.startswith(_SCHEMAS):
+        name = value.removeprefix(_SCHEMAS)
+        return _SCHEMAS + names.get(name, name)
+    return _renamed(value, names)

@@ -304,6 +304,28 @@ def test_a_slow_reader_slows_the_service_down() -> None:
     run(scenario)
 
 
+def test_answers_do_not_pile_up_for_a_client_that_does_not_read_them() -> None:
+    answered = 0
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal answered
+        answered += 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 4_000_000})
+
+    async def scenario() -> None:
+        async with edge(large, limits=Limits(write_stall_s=0.5, sweep_s=0.05)) as e:
+            reader, writer = await asyncio.open_connection("127.0.0.1", e.port, limit=65536)
+            writer.write(GET % b"x" * 100)
+            while e.observer.open:
+                await asyncio.sleep(0.05)
+            assert answered < 10
+            assert len(await _all_until_the_end(reader)) < 40_000_000
+            writer.close()
+
+    run(scenario)
+
+
 def test_a_client_that_leaves_cancels_its_read_but_not_its_write() -> None:
     ended: list[tuple[str, str]] = []
 

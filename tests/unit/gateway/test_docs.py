@@ -13,7 +13,10 @@ def _document(path: str, schemas: dict[str, Any]) -> dict[str, Any]:
     operation = {
         "summary": f"Lists {path}",
         "parameters": [{"name": "limit", "in": "query", "schema": {"type": "integer", "maximum": 200}}],
-        "responses": {"200": {"description": "Fine", "content": {"application/json": reference}}},
+        "responses": {
+            "200": {"description": "Fine", "content": {"application/json": reference}},
+            "400": {"description": "No"},
+        },
     }
     return {"paths": {path: {"get": operation}}, "components": {"schemas": schemas}}
 
@@ -39,11 +42,27 @@ def _schema_of(document: dict[str, Any], path: str) -> dict[str, Any]:
     return schema
 
 
-def test_schemas_of_one_name_and_different_content_are_told_apart() -> None:
+def test_schemas_of_one_name_belong_each_to_their_service() -> None:
     document = _merged()
-    assert set(document["components"]["schemas"]) == {"Page", "Shared", "authService_Page"}
+    assert set(document["components"]["schemas"]) >= {"tenant-service.Page", "auth-service.Page"}
     assert "items" in _schema_of(document, "/classes")["properties"]
     assert "users" in _schema_of(document, "/users")["properties"]
+
+
+def test_schema_names_do_not_tell_of_modules_unless_two_would_be_one() -> None:
+    schemas: dict[str, Any] = {"Body_a.b.Login_": {}, "a.b.User": {}, "a.c.User": {}}
+    document = merge({"s": {"components": {"schemas": schemas}}}, "t", "v1")
+    names = {name for name in document["components"]["schemas"] if name.startswith("s.")}
+    assert names == {"s.Body_Login", "s.a.b.User", "s.a.c.User"}
+
+
+def test_every_error_is_described_as_the_envelope() -> None:
+    document = _merged()
+    refused = document["paths"]["/users"]["get"]["responses"]["400"]
+    reference = refused["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    error = document["components"]["schemas"][reference]
+    assert set(error["properties"]) == {"success", "code", "message", "error", "meta"}
+    assert "details: [{" in render(document)
 
 
 def test_operations_are_tagged_with_their_service() -> None:
