@@ -34,7 +34,8 @@ class Handler(Protocol):
     """What a listener serves."""
 
     def body_limit(self, request: Request) -> int:
-        """Bytes that the body may have; asked once the head is known."""
+        """Bytes that the body may have; asked once the head is known. An ``AppError`` refuses the
+        request before its body is read, and closes."""
         ...
 
     def upgrade(self, request: Request) -> UpgradeHandler | None:
@@ -86,14 +87,17 @@ class HttpConnection(asyncio.Protocol):
         self._deadline = self._loop.time() + self._limits.idle_s
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
-            return
-        try:
-            self._intake.feed(data)
-        except RefusedError as refusal:
-            self._refuse(refusal)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._leave_http(data[upgrade.args[0] :])
+        rest = memoryview(data)
+        while rest and not self._deaf:
+            try:
+                self._intake.feed(rest)
+                break
+            except RefusedError as refusal:
+                self._refuse(refusal)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+                if self._intake.upgrading is not None:
+                    self._leave_http(self._intake.upgrading, bytes(rest))
         if self._task is None and not self._deaf:
             self._await_more()
 
@@ -239,12 +243,8 @@ class HttpConnection(asyncio.Protocol):
         self._deaf = True
         self._enqueue((self._intake.current(), refusal))
 
-    def _leave_http(self, leftover: bytes) -> None:
-        """The parser stopped at an ``Upgrade``: give the connection away, or ignore the wish."""
-        request = self._intake.upgrading
-        if request is None:
-            self.data_received(leftover)
-            return
+    def _leave_http(self, request: Request, leftover: bytes) -> None:
+        """The parser stopped at an ``Upgrade`` that may be: give the connection away in its turn."""
         handler = self._handler.upgrade(request)
         assert handler is not None  # the intake asked may_upgrade before it stopped here
         self._deaf = True

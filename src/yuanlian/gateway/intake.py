@@ -10,7 +10,7 @@ from typing import Protocol
 import httptools
 
 from yuanlian.gateway.http import Headers, RefusedError, Request, choose_request_id
-from yuanlian.kit.errors import PayloadTooLargeError, ValidationError
+from yuanlian.kit.errors import AppError, PayloadTooLargeError, ValidationError
 from yuanlian.kit.i18n import Text
 
 _MALFORMED = Text("请求报文格式错误", "Malformed request")
@@ -58,6 +58,9 @@ class Stage(Enum):
     BODY = 2
 
 
+_HEAD = Stage.HEAD  # looked up for every header
+
+
 class Reader(Protocol):
     """Who the intake reports to."""
 
@@ -96,7 +99,7 @@ class Intake:
         self._body_bytes = 0
         self._body_limit = 0
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Parses; complete requests are reported meanwhile.
 
         Raises:
@@ -146,7 +149,7 @@ class Intake:
     def on_header(self, name: bytes, value: bytes) -> None:
         # This runs once per header of every request: the limits are checked when all are in, and the
         # bytes of an unfinished head while it is fed.
-        if self.stage is Stage.HEAD:  # else a trailer of a chunked body; nothing here reads them
+        if self.stage is _HEAD:  # else a trailer of a chunked body; nothing here reads them
             pair = name.lower(), value.rstrip(b" \t")
             self._headers.append(pair)
             self._first.setdefault(*pair)
@@ -181,9 +184,7 @@ class Intake:
 
     # --- rules --------------------------------------------------------------------------------
 
-    def _refused(
-        self, error: ValidationError | PayloadTooLargeError, status: int | None = None
-    ) -> RefusedError:
+    def _refused(self, error: AppError, status: int | None = None) -> RefusedError:
         self._refusal = RefusedError(error, status)
         return self._refusal
 
@@ -212,11 +213,14 @@ class Intake:
         return request
 
     def _origin_form(self) -> bytes:
-        """The target as ``/path?query``; the absolute form (RFC 9112 §3.2.2) loses its authority."""
+        """The target as ``/path?query``; the absolute form (RFC 9112 §3.2.2) loses its authority,
+        which must be the ``Host``: of two names, two readers could take either."""
         target = self._target
         if target.startswith((b"http://", b"https://")):
             _, _, rest = target.partition(b"://")
-            _, slash, path = rest.partition(b"/")
+            authority, slash, path = rest.partition(b"/")
+            if authority.lower() != self._first.get(b"host", b"").lower():
+                raise self._refused(ValidationError(_BAD_TARGET))
             target = slash + path or b"/"
         if not target.startswith(b"/") or b"#" in target:
             raise self._refused(ValidationError(_BAD_TARGET))
@@ -243,7 +247,10 @@ class Intake:
             self.upgrading = request
 
     def _expect_body(self, request: Request) -> None:
-        self._body_limit = self._reader.body_limit(request)
+        try:
+            self._body_limit = self._reader.body_limit(request)
+        except AppError as error:
+            raise self._refused(error) from None
         if int(self._first.get(b"content-length", b"0")) > self._body_limit:
             raise self._refused(PayloadTooLargeError())
         expects = self._first.get(b"expect", b"").lower() == b"100-continue"

@@ -70,9 +70,12 @@ class Gateway:
 
     def body_limit(self, request: Request) -> int:
         try:
-            return self._match(request)[0].max_body_bytes
+            route = self._match(request)[0]
         except AppError:
-            return _DEFAULT_BODY_LIMIT  # the body is read so that the answer can be given in order
+            return _DEFAULT_BODY_LIMIT  # read and then told so, which keeps the connection
+        if route.auth:
+            self._authenticator.authenticate(request)  # nobody unknown makes us keep a body
+        return route.max_body_bytes
 
     def upgrade(self, request: Request) -> UpgradeHandler | None:
         asks = request.method == "GET" and request.path == WEBSOCKET_PATH

@@ -60,6 +60,7 @@ AMBIGUOUS = {
     "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED,
     "a target without a slash": b"GET open/x HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED,
     "a fragment": b"GET /open/x#y HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED,
+    "another host in the target": b"GET http://b/open/x HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED,
     "a space in the target": b"GET /open/x y HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED,
     "bytes that are no ASCII": b"GET /open/\xe7\x8f\xad HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED,
     "a method in small letters": b"get /open/x HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED,

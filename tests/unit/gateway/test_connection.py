@@ -150,6 +150,16 @@ def test_a_body_over_the_routes_limit_is_refused_before_it_is_sent(expect: bytes
     run(scenario)
 
 
+def test_a_body_of_nobody_known_is_not_read() -> None:
+    async def scenario() -> None:
+        async with edge() as e:
+            (answer,) = await e.raw(b"POST /private/x HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n")
+            assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+            assert (await e.get("/private/x", e.bearer(), method="POST", body=b"hi")).status == 200
+
+    run(scenario)
+
+
 def test_a_chunked_body_is_refused_as_soon_as_it_is_over_the_limit() -> None:
     async def scenario() -> None:
         async with edge() as e:
@@ -439,5 +449,6 @@ def test_an_upgrade_that_nobody_offers_is_ignored() -> None:
         async with edge(websocket=_Shouting()) as e:
             upgrade = b"GET /open/x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
             assert [a.status for a in await e.raw(upgrade + upgrade + LAST)] == [200, 200, 200]
+            assert {a.status for a in await e.raw(upgrade * 2000 + LAST)} == {200}
 
     run(scenario)
