@@ -92,6 +92,47 @@ def compiled(source: str) -> Condition | ConditionError:
         return error
 
 
+_Question = tuple[Any, ...]
+_ANSWERS_LIMIT = 20_000
+
+
+def _question(
+    sources: Sequence[str],
+    principal: Principal,
+    permission: str,
+    resource: Mapping[str, Any],
+    user: Mapping[str, Any] | None,
+) -> _Question | None:
+    """Everything that the conditions read, when that is plainly text: the same question has the same
+    answer. None when it cannot be told, or when the time of day matters."""
+    parts: list[Any] = [permission, principal.tenant_id]
+    for source in sources:
+        condition = compiled(source)
+        if isinstance(condition, ConditionError) or "now" in condition.needs:
+            return None
+        parts.append(source)
+        for fields, values in ((condition.user_fields, user or {}), (condition.resource_fields, resource)):
+            if fields is None:
+                return None
+            for field in sorted(fields):
+                part = _text_of(values.get(field))
+                if part is None:
+                    return None
+                parts.append(part)
+        if "user" in condition.needs:
+            parts += (principal.user_id, principal.roles)
+    return tuple(parts)
+
+
+def _text_of(value: Any) -> str | tuple[str, ...] | None:
+    """Only text: ``1``, ``1.0`` and ``true`` are one key in Python and three values in CEL."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    return None
+
+
 class _Held(NamedTuple):
     """A condition of one caller: all its variables but the resource are in place."""
 
@@ -110,6 +151,7 @@ class Authorizer:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._reported: set[str] = set()
+        self._answers: dict[_Question, bool] = {}
 
     def allows(
         self,
@@ -125,7 +167,19 @@ class Authorizer:
         sources = principal.conditions.get(permission)
         if sources is None:
             return True
-        return self._decider(principal, permission, sources, user)(resource)
+        question = _question(sources, principal, permission, resource, user)
+        answer = None if question is None else self._answers.get(question)
+        if answer is None:
+            answer = self._decider(principal, permission, sources, user)(resource)
+            self._remember(question, answer)
+        return answer
+
+    def _remember(self, question: _Question | None, answer: bool) -> None:
+        if question is None:
+            return
+        if len(self._answers) >= _ANSWERS_LIMIT:
+            self._answers.clear()  # answers never go stale; starting over is only slower for a while
+        self._answers[question] = answer
 
     def check(
         self,

@@ -9,10 +9,20 @@ predicates added, and refuses to compile when they differ. DESIGN §5 line 2, §
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Engine, String, bindparam, event, func, literal_column
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Engine,
+    String,
+    Table,
+    bindparam,
+    event,
+    func,
+    literal_column,
+)
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import CompileError
 from sqlalchemy.sql import ColumnElement, FromClause, Insert, TextClause, and_
@@ -190,11 +200,26 @@ def _check_statement(
     if isinstance(statement, TextClause) and _kind_or_none() != "across":
         raise TenantRequiredError
     if isinstance(statement, Insert) and is_tenant_owned(statement.table):
-        scope = current_scope()
-        for row in _rows(statement, multiparams, params):
-            tenant = row.get("tenant_id")
-            if not isinstance(tenant, str) or not scope.admits(tenant):
-                raise ForeignTenantError(str(statement.table))
+        rows = _rows(statement, multiparams, params)
+        _check_tenants(statement.table, (row.get("tenant_id") for row in rows))
+
+
+def check_rows(table: Table, rows: Iterable[tuple[Any, ...]]) -> None:
+    """For statements that go to the driver directly: rows in the order of the table's columns.
+
+    Raises:
+        ForeignTenantError: one of them belongs to a tenant outside the scope.
+    """
+    if is_tenant_owned(table):
+        position = table.c.keys().index("tenant_id")
+        _check_tenants(table, (row[position] for row in rows))
+
+
+def _check_tenants(table: Any, tenants: Iterable[Any]) -> None:
+    scope = current_scope()
+    for tenant in set(tenants):
+        if not isinstance(tenant, str) or not scope.admits(tenant):
+            raise ForeignTenantError(str(table))
 
 
 def _rows(statement: Any, multiparams: Any, params: Any) -> Iterator[dict[str, Any]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
+from yuanlian.kit.database.schema import table_of
 from yuanlian.kit.tenancy.scope import current_tenant
 from yuanlian.services.tenant.access.attributes import Attributes
 from yuanlian.services.tenant.roster.models import (
@@ -20,6 +21,41 @@ from yuanlian.services.tenant.roster.models import (
 
 TenantUser = tuple[str, str]
 """(tenant id, user id)"""
+
+_STAFF_CLASSES = table_of(StaffClass)
+_GUARDIANS = table_of(Guardian)
+_GUARDIANSHIPS = table_of(Guardianship)
+_STUDENTS = table_of(Student)
+_USERS: BindParameter[list[str]] = bindparam("users", expanding=True)
+
+_TAUGHT = select(_STAFF_CLASSES.c.tenant_id, _STAFF_CLASSES.c.user_id, _STAFF_CLASSES.c.class_id).where(
+    _STAFF_CLASSES.c.user_id.in_(_USERS)
+)
+_CHILDREN = (
+    select(
+        _GUARDIANS.c.tenant_id,
+        _GUARDIANS.c.user_id,
+        _STUDENTS.c.id,
+        _STUDENTS.c.class_id,
+        _STUDENTS.c.status,
+    )
+    .join(
+        _GUARDIANSHIPS,
+        and_(
+            _GUARDIANSHIPS.c.guardian_id == _GUARDIANS.c.id,
+            # In a group the tenants must agree: ids are only unique within a tenant.
+            _GUARDIANSHIPS.c.tenant_id == _GUARDIANS.c.tenant_id,
+        ),
+    )
+    .join(
+        _STUDENTS,
+        and_(
+            _STUDENTS.c.id == _GUARDIANSHIPS.c.student_id,
+            _STUDENTS.c.tenant_id == _GUARDIANSHIPS.c.tenant_id,
+        ),
+    )
+    .where(_GUARDIANS.c.user_id.in_(_USERS))
+)
 
 
 def attributes_of(session: Session, user_id: str) -> Attributes:
@@ -38,17 +74,14 @@ def attributes_of_many(session: Session, keys: Collection[TenantUser]) -> dict[T
     taught: dict[TenantUser, set[str]] = {key: set() for key in keys}
     children: dict[TenantUser, set[str]] = {key: set() for key in keys}
     child_classes: dict[TenantUser, set[str]] = {key: set() for key in keys}
+    connection = session.connection()  # past the ORM: a group commit asks this for every group
 
-    for tenant, user, class_id in session.execute(
-        select(StaffClass.tenant_id, StaffClass.user_id, StaffClass.class_id).where(
-            StaffClass.user_id.in_(users)
-        )
-    ):
+    for tenant, user, class_id in connection.execute(_TAUGHT, {"users": users}):
         if (tenant, user) in taught:
             taught[tenant, user].add(class_id)
 
-    for tenant, parent, student_id, class_id, status in session.execute(_children_of(users)):
-        if parent is not None and (tenant, parent) in children:
+    for tenant, parent, student_id, class_id, status in connection.execute(_CHILDREN, {"users": users}):
+        if (tenant, parent) in children:
             children[tenant, parent].add(student_id)
             if status == "active":
                 child_classes[tenant, parent].add(class_id)
@@ -57,25 +90,6 @@ def attributes_of_many(session: Session, keys: Collection[TenantUser]) -> dict[T
         key: Attributes(frozenset(taught[key]), frozenset(children[key]), frozenset(child_classes[key]))
         for key in taught
     }
-
-
-def _children_of(users: Collection[str]) -> Select[str, str | None, str, str, str]:
-    return (
-        select(Guardian.tenant_id, Guardian.user_id, Student.id, Student.class_id, Student.status)
-        .join(
-            Guardianship,
-            and_(
-                Guardianship.guardian_id == Guardian.id,
-                # In a group the tenants must agree: ids are only unique within a tenant.
-                Guardianship.tenant_id == Guardian.tenant_id,
-            ),
-        )
-        .join(
-            Student,
-            and_(Student.id == Guardianship.student_id, Student.tenant_id == Guardianship.tenant_id),
-        )
-        .where(Guardian.user_id.in_(users))
-    )
 
 
 def tied_students(attributes: Attributes) -> ColumnElement[bool]:

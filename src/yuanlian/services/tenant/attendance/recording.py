@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from yuanlian.contracts.attendance import ATTENDANCE_UPDATE, AttendanceUpdated, Recipient
 from yuanlian.kit.clock import local_date
+from yuanlian.kit.database.bulk import Row
 from yuanlian.kit.errors import AppError, ConflictError, FieldError, NotFoundError, ValidationError
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.principal import Principal
@@ -65,7 +66,7 @@ class _Known:
     days: dict[DayKey, Day]
     stored_days: frozenset[DayKey]
     touched_days: dict[DayKey, str] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
 
 
@@ -184,7 +185,7 @@ def _accept(known: _Known, submission: Submission, student: Any) -> AttendanceEv
         note=event.note,
     )
     known.recorded[tenant_id, submission.event_id] = recorded
-    known.events.append(_event_row(tenant_id, day_date, recorded))
+    known.events.append(_event_row(tenant_id, recorded))
     known.messages.append(_announcement(known, submission, student, recorded, day.version))
     return recorded
 
@@ -223,24 +224,10 @@ def _announcement(
 
 
 def _store_days(repository: AttendanceRepository, known: _Known) -> None:
-    added: list[dict[str, Any]] = []
-    changed: list[dict[str, Any]] = []
+    added: dict[DayKey, tuple[str, Day]] = {}
+    changed: dict[DayKey, tuple[str, Day]] = {}
     for key, class_id in known.touched_days.items():
-        tenant_id, student_id, day_date = key
-        day = known.days[key]
-        row = {
-            "tenant_id": tenant_id,
-            "student_id": student_id,
-            "date": day_date,
-            "class_id": class_id,
-            "state": day.state,
-            "state_at": day.state_at,
-            "first_in_at": day.first_in_at,
-            "last_out_at": day.last_out_at,
-            "temperature": day.temperature,
-            "version": day.version,
-        }
-        (changed if key in known.stored_days else added).append(row)
+        (changed if key in known.stored_days else added)[key] = (class_id, known.days[key])
     repository.add_days(added)
     repository.change_days(changed)
 
@@ -254,25 +241,25 @@ def _plausible(submission: Submission) -> bool:
     return -CLOCK_SKEW_MS <= age <= OLDEST_MS
 
 
-def _event_row(tenant_id: str, day_date: date, recorded: AttendanceEventOut) -> dict[str, Any]:
-    return {
-        "tenant_id": tenant_id,
-        "id": recorded.id,
-        "event_id": recorded.eventId,
-        "student_id": recorded.studentId,
-        "class_id": recorded.classId,
-        "type": recorded.type,
-        "date": day_date,
-        "occurred_at": recorded.occurredAt,
-        "received_at": recorded.receivedAt,
-        "method": recorded.method,
-        "temperature": recorded.temperature,
-        "by_name": recorded.by.name if recorded.by else None,
-        "by_relation": recorded.by.relation if recorded.by else None,
-        "note": recorded.note,
-        "recorded_by": recorded.recordedBy,
-        "day_state": recorded.dayState,
-    }
+def _event_row(tenant_id: str, recorded: AttendanceEventOut) -> Row:
+    return (
+        tenant_id,
+        recorded.id,
+        recorded.eventId,
+        recorded.studentId,
+        recorded.classId,
+        recorded.type,
+        recorded.date,
+        recorded.occurredAt,
+        recorded.receivedAt,
+        recorded.method,
+        recorded.temperature,
+        recorded.by.name if recorded.by else None,
+        recorded.by.relation if recorded.by else None,
+        recorded.note,
+        recorded.recordedBy,
+        recorded.dayState,
+    )
 
 
 def as_recorded(row: Any) -> AttendanceEventOut:

@@ -4,7 +4,7 @@ ids are unique across tenants, and every row is matched with its tenant again by
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, time
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,7 +15,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
-    insert,
     or_,
     select,
     update,
@@ -24,6 +23,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
 from yuanlian.contracts.attendance import Recipient
+from yuanlian.kit.database.bulk import Row, insert_rows
 from yuanlian.kit.database.schema import table_of
 from yuanlian.services.tenant.attendance.day import Calendar, Day
 from yuanlian.services.tenant.attendance.models import AttendanceDay, AttendanceEvent
@@ -89,8 +89,6 @@ _RECIPIENTS_OF = (
     )
     .where(_GUARDIANSHIPS.c.receives_notices, _GUARDIANSHIPS.c.student_id.in_(_any_of("students")))
 )
-_INSERT_EVENTS = insert(_EVENTS)
-_INSERT_DAYS = insert(_DAYS)
 _UPDATE_DAYS = (
     update(_DAYS)
     .where(
@@ -152,18 +150,17 @@ class AttendanceRepository:
             found[tenant, student].append(Recipient(guardian, name, relation, user, email, phone))
         return {key: tuple(people) for key, people in found.items()}
 
-    def add_events(self, rows: Sequence[dict[str, Any]]) -> None:
-        if rows:
-            self._session.connection().execute(_INSERT_EVENTS, rows)
+    def add_events(self, rows: Sequence[Row]) -> None:
+        insert_rows(self._session, _EVENTS, rows)
 
-    def add_days(self, rows: Sequence[dict[str, Any]]) -> None:
-        if rows:
-            self._session.connection().execute(_INSERT_DAYS, rows)
+    def add_days(self, days: Mapping[DayKey, tuple[str, Day]]) -> None:
+        """Days without a row so far, each with the child's class."""
+        insert_rows(self._session, _DAYS, [_day_row(key, *value) for key, value in days.items()])
 
-    def change_days(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Rows as for ``add_days``; those that exist already."""
-        if rows:
-            self._session.connection().execute(_UPDATE_DAYS, [_as_update(row) for row in rows])
+    def change_days(self, days: Mapping[DayKey, tuple[str, Day]]) -> None:
+        if days:
+            rows = [_day_update(key, *value) for key, value in days.items()]
+            self._session.connection().execute(_UPDATE_DAYS, rows)
 
     def _execute(self, statement: Select[Any], **keys: Collection[Any]) -> Sequence[Any]:
         """Past the ORM: rows are all that is wanted."""
@@ -264,6 +261,33 @@ class AttendanceRepository:
         return self._session.execute(select(func.count()).select_from(_EVENTS)).scalar_one()
 
 
-def _as_update(row: dict[str, Any]) -> dict[str, Any]:
-    keys = {"tenant_id": "key_tenant", "student_id": "key_student", "date": "key_date"}
-    return {keys.get(name, f"new_{name}"): value for name, value in row.items()}
+def _day_row(key: DayKey, class_id: str, day: Day) -> Row:
+    tenant_id, student_id, day_date = key
+    return (
+        tenant_id,
+        day_date.isoformat(),
+        student_id,
+        class_id,
+        day.state,
+        day.state_at,
+        day.first_in_at,
+        day.last_out_at,
+        day.temperature,
+        day.version,
+    )
+
+
+def _day_update(key: DayKey, class_id: str, day: Day) -> dict[str, Any]:
+    tenant_id, student_id, day_date = key
+    return {
+        "key_tenant": tenant_id,
+        "key_student": student_id,
+        "key_date": day_date,
+        "new_class_id": class_id,
+        "new_state": day.state,
+        "new_state_at": day.state_at,
+        "new_first_in_at": day.first_in_at,
+        "new_last_out_at": day.last_out_at,
+        "new_temperature": day.temperature,
+        "new_version": day.version,
+    }
