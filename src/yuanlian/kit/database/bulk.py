@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Dialect, Table, insert
+from sqlalchemy import Dialect, Insert, Table, insert
 from sqlalchemy.orm import Session
 
 from yuanlian.kit.tenancy.guard import check_rows
@@ -20,8 +20,9 @@ Row = tuple[Any, ...]
 """A value for every column of the table, in its order, as a driver takes them: dates as ISO strings."""
 
 
-def insert_rows(session: Session, table: Table, rows: Sequence[Row]) -> None:
-    """Inserts ``rows`` in the caller's transaction.
+def insert_rows(session: Session, table: Table, rows: Sequence[Row], statement: Insert | None = None) -> None:
+    """Inserts ``rows`` in the caller's transaction. ``statement``: an INSERT into ``table`` that says
+    what to do with those that are there already; without it they are an error.
 
     Raises:
         ForeignTenantError: a row of a tenant outside the scope; nothing is sent.
@@ -31,9 +32,16 @@ def insert_rows(session: Session, table: Table, rows: Sequence[Row]) -> None:
         return
     check_rows(table, rows)
     connection = session.connection()
-    connection.exec_driver_sql(_statement(table, connection.dialect), list(rows))
+    plain = _plain(table) if statement is None else statement
+    connection.exec_driver_sql(_compiled(plain, connection.dialect), list(rows))
 
 
 @lru_cache(maxsize=100)
-def _statement(table: Table, dialect: Dialect) -> str:
-    return str(insert(table).values(dict.fromkeys(table.c.keys())).compile(dialect=dialect))
+def _plain(table: Table) -> Insert:
+    return insert(table)
+
+
+@lru_cache(maxsize=100)
+def _compiled(statement: Insert, dialect: Dialect) -> str:
+    columns = statement.table.c.keys()
+    return str(statement.compile(dialect=dialect, column_keys=columns))

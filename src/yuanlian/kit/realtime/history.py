@@ -5,20 +5,35 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from itertools import islice
-from typing import NamedTuple
+
+from yuanlian.kit.realtime.hub import Encode, Event
 
 ENTRY_OVERHEAD = 256
-"""Bytes an entry costs besides its frame: the tuple, its channels, its place in the queue."""
+"""Bytes an entry costs besides its frame: the entry, its channels, its place in the queue."""
+UNENCODED_SIZE = 768
+"""What an event counts for that nobody has received yet: its message is not made, only its parts."""
 
 
-class Entry(NamedTuple):
-    sequence: int
-    channels: tuple[str, ...]
-    frame: bytes
+class Entry:
+    """An event with its place, encoded for all its receivers when the first of them is there."""
+
+    __slots__ = ("_encode", "_event", "_frame", "channels", "cursor", "size")
+
+    def __init__(self, cursor: str, event: Event, encode: Encode) -> None:
+        self.cursor = cursor
+        self.channels = event.channels
+        self._event: Event | None = event
+        self._encode = encode
+        self._frame = b""
+        self.size = (UNENCODED_SIZE if callable(event.payload) else len(self.frame)) + ENTRY_OVERHEAD
 
     @property
-    def size(self) -> int:
-        return len(self.frame) + ENTRY_OVERHEAD
+    def frame(self) -> bytes:
+        if self._event is not None:
+            message = self._event.message()
+            self._frame = self._encode({**message, "tenantId": self._event.tenant_id, "cursor": self.cursor})
+            self._event = None
+        return self._frame
 
 
 class History:
@@ -41,16 +56,16 @@ class History:
         """The cursor of an event; without one, that of the newest."""
         return f"{self.epoch}-{self.sequence if sequence is None else sequence}"
 
-    def append(self, channels: tuple[str, ...], frame: bytes) -> None:
+    def append(self, event: Event, encode: Encode) -> Entry:
         """Adds the event after the newest; the oldest make room."""
+        entry = Entry(self.cursor(self.sequence + 1), event, encode)
         self.sequence += 1
-        entry = Entry(self.sequence, channels, frame)
         self._entries.append(entry)
         self.size += entry.size
         while len(self._entries) > self._max_events or self.size > self._max_bytes:
-            oldest = self._entries.popleft()
-            self._floor = oldest.sequence
-            self.size -= oldest.size
+            self.size -= self._entries.popleft().size
+            self._floor += 1
+        return entry
 
     def since(self, cursor: str) -> list[Entry] | None:
         """What came after ``cursor``; None when that can no longer, or never could, be told."""

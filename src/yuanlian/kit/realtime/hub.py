@@ -9,13 +9,17 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``payload``: the server message without ``tenantId`` and ``cursor``, which the hub adds.
+    """``payload``: the server message without ``tenantId`` and ``cursor``, which the hub adds; or a
+    function that makes it, called when somebody is there to receive it: most events nobody watches.
     ``channels``: ``class:ID``, ``student:ID``, ``tenant``, ``user:ID``; a subscriber of several gets
     the event once."""
 
     tenant_id: str
     channels: tuple[str, ...]
-    payload: dict[str, Any]
+    payload: dict[str, Any] | Callable[[], dict[str, Any]]
+
+    def message(self) -> dict[str, Any]:
+        return self.payload() if callable(self.payload) else self.payload
 
 
 class Realtime(Protocol):

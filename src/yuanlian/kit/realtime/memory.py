@@ -48,7 +48,8 @@ class _TenantRealtime:
 
     def followers(self, channels: tuple[str, ...]) -> set[Subscriber]:
         """Each subscriber once; a set of its own, because a delivery may detach its subscriber."""
-        return set().union(*(self.channels.get(channel, ()) for channel in channels))
+        followed = [self.channels[channel] for channel in channels if channel in self.channels]
+        return set().union(*followed) if followed else set()
 
 
 class MemoryHub:
@@ -146,23 +147,21 @@ class MemoryHub:
         followed = frozenset(tenant.attached[subscriber])
         for entry in missed:
             if not followed.isdisjoint(entry.channels):
-                subscriber.deliver(entry.frame, tenant.history.cursor(entry.sequence))
+                subscriber.deliver(entry.frame, entry.cursor)
         return True
 
     def _publish(self, event: Event) -> int:
         tenant = self._tenant(event.tenant_id)
         history = tenant.history
-        cursor = history.cursor(history.sequence + 1)
-        frame = self._encode({**event.payload, "tenantId": event.tenant_id, "cursor": cursor})
         before = history.size
-        history.append(event.channels, frame)
+        entry = history.append(event, self._encode)
         self._size += history.size - before
         tenant.touched = self._now()
         self._tenants.move_to_end(event.tenant_id)
         self._sweep()
         followers = tenant.followers(event.channels)
         for subscriber in followers:
-            subscriber.deliver(frame, cursor)
+            subscriber.deliver(entry.frame, entry.cursor)
         return len(followers)
 
     def _tenant(self, tenant_id: str) -> _TenantRealtime:

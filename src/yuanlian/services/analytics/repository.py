@@ -11,6 +11,7 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement, Insert, Select
 
+from yuanlian.kit.database.bulk import insert_rows
 from yuanlian.services.analytics.models import StudentDayRow
 
 _DAYS = cast("Table", StudentDayRow.__table__)
@@ -25,6 +26,18 @@ class StudentDate(NamedTuple):
 
 
 class DayState(NamedTuple):
+    class_id: str
+    class_name: str
+    state: str
+    version: int
+
+
+class DayRow(NamedTuple):
+    """A row of the table, its values in the order of the columns; ``date`` is ISO."""
+
+    tenant_id: str
+    date: str
+    student_id: str
     class_id: str
     class_name: str
     state: str
@@ -62,11 +75,10 @@ class AnalyticsRepository:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def store(self, rows: Sequence[dict[str, Any]]) -> None:
+    def store(self, rows: Sequence[DayRow]) -> None:
         """Puts each row in place unless a newer ``version`` is there; one statement for all of them."""
-        if rows:
-            connection = self._session.connection()
-            connection.execute(_UPSERTS[connection.dialect.name], rows)
+        dialect = self._session.connection().dialect.name
+        insert_rows(self._session, _DAYS, rows, _UPSERTS[dialect])
 
     def days(self, start: date, end: date) -> dict[StudentDate, DayState]:
         """Every row of the tenant in the range, both ends included."""

@@ -22,6 +22,7 @@ from yuanlian.kit.messaging import inbox
 from yuanlian.kit.messaging.message import Message
 from yuanlian.services.analytics.repository import (
     AnalyticsRepository,
+    DayRow,
     DayState,
     StudentDate,
 )
@@ -147,7 +148,7 @@ class AnalyticsService:
             query = {**query, "cursor": page.nextCursor}
 
 
-def _newest(messages: Iterable[Message]) -> list[dict[str, Any]]:
+def _newest(messages: Iterable[Message]) -> list[DayRow]:
     """One row per child and day: the newest state that these messages tell of."""
     newest: dict[tuple[str, StudentDate], DayState] = {}
     for message in messages:
@@ -158,8 +159,8 @@ def _newest(messages: Iterable[Message]) -> list[dict[str, Any]]:
     return [_row(tenant_id, key, state) for (tenant_id, key), state in newest.items()]
 
 
-def _row(tenant_id: str, key: StudentDate, state: DayState) -> dict[str, Any]:
-    return {"tenant_id": tenant_id, **key._asdict(), **state._asdict()}
+def _row(tenant_id: str, key: StudentDate, state: DayState) -> DayRow:
+    return DayRow(tenant_id, key.date.isoformat(), key.student_id, *state)
 
 
 def _day(iso: str) -> date:

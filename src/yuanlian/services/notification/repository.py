@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
-from sqlalchemy import Row, Table, insert, select, update
+from sqlalchemy import Row, Table, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
+from yuanlian.kit.database.bulk import insert_rows
 from yuanlian.services.notification.models import Announcement, Notification, Receipt
 
 RecipientKey = tuple[str, str, str]
@@ -20,6 +22,13 @@ _ANNOUNCEMENTS = cast("Table", Announcement.__table__)
 _NOTIFICATIONS = cast("Table", Notification.__table__)
 _RECEIPTS = cast("Table", Receipt.__table__)
 
+_notification_values = itemgetter(*_NOTIFICATIONS.c.keys())
+_receipt_values = itemgetter(*_RECEIPTS.c.keys())
+
+_TOLD = select(_NOTIFICATIONS.c.tenant_id, _NOTIFICATIONS.c.source_id, _NOTIFICATIONS.c.recipient).where(
+    _NOTIFICATIONS.c.source_id.in_(bindparam("sources", expanding=True))
+)
+
 
 class NotificationRepository:
     def __init__(self, session: Session) -> None:
@@ -29,15 +38,12 @@ class NotificationRepository:
 
     def told(self, sources: Collection[str]) -> set[RecipientKey]:
         """Who was already told of any of ``sources``."""
-        n = _NOTIFICATIONS.c
-        found = self._session.execute(
-            select(n.tenant_id, n.source_id, n.recipient).where(n.source_id.in_(sources))
-        )
+        found = self._session.connection().execute(_TOLD, {"sources": list(sources)})
         return {(tenant, source, recipient) for tenant, source, recipient in found}
 
     def add(self, notifications: Sequence[dict[str, Any]], receipts: Sequence[dict[str, Any]]) -> None:
-        self._session.execute(insert(_NOTIFICATIONS), notifications)
-        self._session.execute(insert(_RECEIPTS), receipts)
+        insert_rows(self._session, _NOTIFICATIONS, [_notification_values(row) for row in notifications])
+        insert_rows(self._session, _RECEIPTS, [_receipt_values(row) for row in receipts])
 
     def add_announcement(self, row: dict[str, Any]) -> None:
         self._session.execute(insert(_ANNOUNCEMENTS), row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -78,20 +79,12 @@ class NotificationService:
 
     async def _push(self, told: Told) -> None:
         """Live news to those who are looking. Their language is not known here."""
-        events = []
-        for notice, rows in told.told:
-            readers = [row for row in rows if row["user_id"] is not None]
-            if readers:
-                # The words are the same for all of them; only the id is each one's own.
-                news = msgspec.to_builtins(_view(readers[0], notice.variables))
-                events += [
-                    Event(
-                        row["tenant_id"],
-                        (f"user:{row['user_id']}",),
-                        {"type": "notification", "data": {**news, "id": row["id"]}},
-                    )
-                    for row in readers
-                ]
+        events = [
+            Event(row["tenant_id"], (f"user:{row['user_id']}",), partial(_news, row, notice.variables))
+            for notice, rows in told.told
+            for row in rows
+            if row["user_id"] is not None
+        ]
         if events:
             await self._realtime.publish(events)
 
@@ -270,6 +263,11 @@ def _view(
         createdAt=row["created_at"],
         readAt=row["read_at"],
     )
+
+
+def _news(row: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+    """The message of ``/ws``; made only for those who receive it."""
+    return {"type": "notification", "data": msgspec.to_builtins(_view(row, variables))}
 
 
 def _receipt_views(rows: Iterable[Row[Any]]) -> list[ReceiptView]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -27,21 +28,21 @@ def _board_event(message: Message) -> Event:
     channels: tuple[str, ...] = ("tenant", f"class:{update.classId}")
     if not update.late:
         channels += (f"student:{update.studentId}",)
-    return Event(
-        tenant_id=message.tenantId,
-        channels=channels,
-        payload={
-            "type": "attendance_update",
-            "data": {
-                "eventId": update.id,
-                "studentId": update.studentId,
-                "studentName": update.studentName,
-                "classId": update.classId,
-                "status": update.dayState,
-                "eventType": update.type,
-                "date": update.date,
-                "timestamp": update.occurredAt,
-                "late": update.late,
-            },
+    return Event(message.tenantId, channels, lambda: _board_message(update))
+
+
+def _board_message(update: AttendanceUpdated) -> dict[str, Any]:
+    return {
+        "type": "attendance_update",
+        "data": {
+            "eventId": update.id,
+            "studentId": update.studentId,
+            "studentName": update.studentName,
+            "classId": update.classId,
+            "status": update.dayState,
+            "eventType": update.type,
+            "date": update.date,
+            "timestamp": update.occurredAt,
+            "late": update.late,
         },
-    )
+    }
