@@ -207,6 +207,26 @@ def test_the_same_event_fifty_times_at_once_is_one_row_and_one_message(
     play(scenario)
 
 
+def test_a_repeat_returns_the_first_result_as_it_was_stored(play: Callable[[Scenario], None]) -> None:
+    async def scenario(world: World) -> None:
+        event = {
+            "studentId": "student_tenant_a_10",
+            "type": "check_in",
+            "eventId": "whole",
+            "occurredAt": NOW - MINUTE,
+            "method": "card",
+            "temperature": 36.6,
+            "by": {"name": "外婆", "relation": "外婆"},
+            "note": "带了药",
+        }
+        first = await world.record(teacher(), **event)
+        world.clock.advance(5 * MINUTE)
+        again = await world.record(teacher(), **event)
+        assert again == msgspec.structs.replace(first, duplicate=True)
+
+    play(scenario)
+
+
 def test_an_event_id_does_not_open_another_childs_record(play: Callable[[Scenario], None]) -> None:
     async def scenario(world: World) -> None:
         await world.record(principal(), studentId="student_tenant_a_20", type="check_in", eventId="e")
