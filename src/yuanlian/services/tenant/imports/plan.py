@@ -14,7 +14,7 @@ from yuanlian.kit.tenancy.scope import current_tenant
 from yuanlian.services.tenant.imports import repository
 from yuanlian.services.tenant.imports.children import Child, Parent
 from yuanlian.services.tenant.imports.repository import ChildKey
-from yuanlian.services.tenant.roster.provisioning import Row
+from yuanlian.services.tenant.roster.repository import Row
 
 Allowed = Callable[[str, str], bool]
 """Whether the caller may enrol (child id, class id)."""

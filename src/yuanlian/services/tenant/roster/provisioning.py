@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from yuanlian.services.tenant.roster.models import (
@@ -16,10 +15,7 @@ from yuanlian.services.tenant.roster.models import (
     StaffClass,
     Student,
 )
-
-Row = dict[str, Any]
-"""Values by column name, ``tenant_id`` included; every column without a default must be there, and
-rows of one table must have the same keys."""
+from yuanlian.services.tenant.roster.repository import Row, insert_many
 
 
 def provision(
@@ -33,7 +29,8 @@ def provision(
     staff_classes: Sequence[Row] = (),
 ) -> None:
     """One multi-row statement per table, in the caller's scope and transaction; nothing is checked
-    but the tenant."""
+    but the tenant. Rows are values by column name, ``tenant_id`` included; every column without a
+    default must be there, and the rows of one table have the same keys."""
     tables: tuple[tuple[type[Any], Sequence[Row]], ...] = (
         (Classroom, classes),
         (Student, students),
@@ -43,5 +40,4 @@ def provision(
         (StaffClass, staff_classes),
     )
     for table, rows in tables:
-        if rows:
-            session.execute(insert(table), list(rows))
+        insert_many(session, table, rows)
