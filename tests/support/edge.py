@@ -42,6 +42,8 @@ routes:
   - {path: /nowhere, service: missing, methods: [GET], auth: false}
 """
 
+_DOCUMENT: Mapping[str, Any] = {"openapi": "3.1.0", "info": {"title": "t", "version": "v1"}}
+
 
 class Answer(NamedTuple):
     status: int
@@ -195,7 +197,7 @@ async def edge(
         directory=tenants,
         limiter=MemoryRateLimiter(clock),
         clock=clock,
-        pages=Pages(openapi or {"openapi": "3.1.0", "info": {"title": "t", "version": "v1"}}, is_ready),
+        pages=Pages(lambda: openapi or _DOCUMENT, is_ready),
         websocket=websocket,
         trusted_proxies=TrustedProxies(trusted_proxies),
     )

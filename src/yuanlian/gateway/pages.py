@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -22,16 +23,20 @@ _TO_DOCS = Response(302, [(b"location", b"/docs")])
 
 
 class Pages:
-    """``openapi``: all services in one document. ``ready``: whether requests can be served now."""
+    """``describe``: all services in one OpenAPI document; asked once, off the event loop, when somebody
+    first wants to see it. ``ready``: whether requests can be served now."""
 
-    def __init__(self, openapi: Mapping[str, Any], ready: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self, describe: Callable[[], Mapping[str, Any]], ready: Callable[[], Awaitable[bool]]
+    ) -> None:
+        self._describe = describe
         self._ready = ready
-        self._document = Response(200, _JSON, encode(openapi))
-        self._docs = Response(200, _HTML, render(openapi).encode())
+        self._described: tuple[Response, Response] | None = None
+        self._describing = asyncio.Lock()
         self._pages: dict[bytes, Page] = {
             b"/": self._home,
             b"/api/openapi.json": self._openapi,
-            b"/docs": self._show_docs,
+            b"/docs": self._docs,
             b"/healthz": self._healthz,
             b"/readyz": self._readyz,
         }
@@ -49,7 +54,17 @@ class Pages:
         return _ALIVE if await self._ready() else _UNAVAILABLE
 
     async def _openapi(self) -> Response:
-        return self._document
+        return (await self._description())[0]
 
-    async def _show_docs(self) -> Response:
-        return self._docs
+    async def _docs(self) -> Response:
+        return (await self._description())[1]
+
+    async def _description(self) -> tuple[Response, Response]:
+        async with self._describing:
+            if self._described is None:
+                self._described = await asyncio.to_thread(self._render)
+        return self._described
+
+    def _render(self) -> tuple[Response, Response]:
+        document = self._describe()
+        return Response(200, _JSON, encode(document)), Response(200, _HTML, render(document).encode())

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from pydantic import ValidationError as SettingsError
 
+from yuanlian.runtime import memory
 from yuanlian.runtime.settings import Settings
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ def up(
     data_dir: DataDir = None,
 ) -> None:
     """Run the whole platform in this process."""
+    memory.start_up()
     from yuanlian.runtime import embedded_command
 
     settings = _settings(host=host, port=port, admin_port=admin_port, data_dir=data_dir)

@@ -8,11 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from yuanlian.gateway.routes_file import RoutesError
-from yuanlian.kit.database.database import Database
 from yuanlian.kit.observe.logs import configure
 from yuanlian.runtime.datadir import DataDirHeldError, DataDirLock
 from yuanlian.runtime.demo.accounts import NAMED, PASSWORD
-from yuanlian.runtime.demo.load import load_demo, shown_progress
+from yuanlian.runtime.demo.load import load_demo
 from yuanlian.runtime.launcher import Addresses, AddressInUseError, run
 from yuanlian.runtime.settings import Settings
 from yuanlian.runtime.wiring import UnsupportedSettingError
@@ -42,12 +41,7 @@ def up(settings: Settings, *, demo: bool) -> None:
         _greet(console, addresses, demo=demo)
 
     with DataDirLock(settings.data_dir):
-        run(settings, log, load=_load if demo else None, ready=greet)
-
-
-async def _load(database: Database) -> None:
-    with shown_progress() as progress:
-        await load_demo(database, progress)
+        run(settings, log, load=load_demo if demo else None, ready=greet)
 
 
 def _greet(console: Console, addresses: Addresses, *, demo: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,16 +18,13 @@ from yuanlian.gateway.server import GatewayServer
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.registry.registry import HEARTBEAT_MS
+from yuanlian.runtime import memory
 from yuanlian.runtime.schema import upgrade
 from yuanlian.runtime.settings import Settings
 from yuanlian.runtime.wiring import DEFAULT_ROUTES, Embedded, embedded
 
 SWITCH_INTERVAL_S = 0.002
 """The event loop shares the interpreter with the database's threads: let it have its turn soon."""
-
-GC_ALLOCATIONS = 20_000
-"""Net new containers before the youngest generation is collected. A group of a hundred requests in
-flight holds more than Python's default of 700, and none of it is garbage yet."""
 
 _log = structlog.get_logger("runtime")
 
@@ -67,7 +63,7 @@ async def _serve(settings: Settings, log: Log, load: Load | None, ready: Ready |
     if load is not None:
         await load(platform.database)
     async with _running(platform) as addresses:
-        _settle_memory()
+        memory.settle()
         loop.add_signal_handler(signal.SIGHUP, _reload_routes, platform)
         _log.info("platform ready", public=addresses.public, admin=addresses.admin)
         if ready is not None:
@@ -130,13 +126,6 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def _settle_memory() -> None:
-    """What start-up made stays for good: the collector need not look at it again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
 
 
 def _reload_routes(platform: Embedded) -> None:

@@ -43,7 +43,6 @@ from yuanlian.services.auth.tokens import TokenIssuer
 from yuanlian.services.notification.eml import EmlMailer
 from yuanlian.services.notification.mailer import Mailer
 from yuanlian.services.notification.module import module as notification_module
-from yuanlian.services.notification.smtp import SmtpMailer
 from yuanlian.services.tenant.module import module as tenant_module
 from yuanlian.services.tenant.tenants.directory import DatabaseTenantDirectory
 
@@ -148,7 +147,7 @@ def embedded(settings: Settings, log: Log) -> Embedded:
         directory=directory,
         limiter=MemoryRateLimiter(clock),
         clock=clock,
-        pages=Pages(_openapi(modules), health.ready),
+        pages=Pages(lambda: _openapi(modules), health.ready),
         websocket=websocket,
         trusted_proxies=TrustedProxies(settings.trusted_proxies),
     )
@@ -176,6 +175,8 @@ def embedded(settings: Settings, log: Log) -> Embedded:
 
 def _mailer(settings: Settings) -> Mailer:
     if settings.smtp_url is not None:
+        from yuanlian.services.notification.smtp import SmtpMailer  # its library only where mail is sent
+
         return SmtpMailer(settings.smtp_url.get_secret_value())
     return EmlMailer(settings.data_dir / "mail")
 

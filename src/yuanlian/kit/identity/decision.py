@@ -19,11 +19,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import cel
 import structlog
 
 from yuanlian.kit.clock import Clock, SystemClock
 from yuanlian.kit.errors import AuthorizationError
+from yuanlian.kit.identity.cel_engine import cel
 from yuanlian.kit.identity.principal import Principal
 
 VARIABLES = frozenset({"user", "resource", "action", "tenant", "now"})

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.tenancy.scope import tenant_group
-from yuanlian.runtime.demo.accounts import NAMED, PASSWORD, PLATFORM, kindergartens
+from yuanlian.runtime.demo.accounts import NAMED, PASSWORD, PLATFORM, SUNSHINE, kindergartens
 from yuanlian.runtime.demo.people import DemoGuardian, DemoKindergarten
 from yuanlian.services.auth.provisioning import Account, Seat, hash_password
 from yuanlian.services.auth.provisioning import provision as provision_accounts
@@ -24,16 +24,27 @@ Progress = Callable[[int, int], None]
 """``progress(done, total)``, in children."""
 
 
-async def load_demo(database: Database, progress: Progress) -> bool:
+async def load_demo(database: Database) -> bool:
     """Everything in one transaction, unless it is there already; returns whether it was loaded."""
+    if await database.read(_is_there):
+        return False
+    with shown_progress() as progress:
+        return await _load(database, progress)
+
+
+def _is_there(session: Session) -> bool:
+    return session.execute(select(TenantRow.id).where(TenantRow.id == SUNSHINE)).first() is not None
+
+
+async def _load(database: Database, progress: Progress) -> bool:
     gardens = kindergartens()
     # One hash serves them all: 700 Argon2 hashes of one published password would protect nothing.
     password_hash = await asyncio.to_thread(hash_password, PASSWORD)
     total = sum(len(garden.children) for garden in gardens)
 
     def load(session: Session) -> bool:
-        if session.execute(select(TenantRow.id).where(TenantRow.id == gardens[0].id)).first():
-            return False
+        if _is_there(session):
+            return False  # another process was faster
         now = SystemClock().now_ms()
         session.execute(insert(TenantRow), [_tenant(PLATFORM, "园联平台", None, now)])
         provision_accounts(session, list(_named_accounts(password_hash)))

@@ -12,8 +12,6 @@ import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime
 
-from openpyxl import load_workbook
-
 from yuanlian.kit.errors import PayloadTooLargeError, ValidationError
 from yuanlian.kit.i18n import Text
 
@@ -37,6 +35,8 @@ def read_workbook(content: bytes) -> Iterator[list[str]]:
         PayloadTooLargeError: too much when unpacked.
     """
     _inspect(content)
+    from openpyxl import load_workbook  # 100 ms and 5 MB that only an import should pay
+
     try:
         workbook = load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
     except Exception:  # noqa: BLE001 - the parser breaks in many ways; each is the file's fault
