@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.support.platform import People, running
+from tests.support.platform import People, Person, running
 
 
 def _up(*options: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -80,18 +81,11 @@ def test_ctrl_c_finishes_what_is_under_way_and_keeps_the_data(tmp_path: Path) ->
         people = People(platform.public)
         teacher = people("laoshi")
 
-        def tap(number: int) -> tuple[str, int]:
-            try:
-                answer = teacher.check_in(f"student_sun_{number % 25 + 1:03d}", eventId=f"stop-{number}")
-            except httpx.TransportError:
-                return f"stop-{number}", 0
-            return f"stop-{number}", answer.status
-
         with ThreadPoolExecutor(16) as pool:
-            taps = [pool.submit(tap, number) for number in range(200)]
-            taps[20].result()
+            taps = {f"stop-{number}": pool.submit(_tap, teacher, number) for number in range(200)}
+            taps["stop-20"].result()
             assert platform.stop(within=5) == 0
-            results = dict(tap.result() for tap in taps)
+            results = {event_id: tap.result() for event_id, tap in taps.items()}
         people.close()
         answered = {event_id for event_id, status in results.items() if status == 201}
         assert answered
@@ -103,6 +97,68 @@ def test_ctrl_c_finishes_what_is_under_way_and_keeps_the_data(tmp_path: Path) ->
         stored = _events(again)
         assert answered <= stored
         again.close()
+
+
+def test_ctrl_c_does_not_wait_for_a_mail_server_that_never_answers(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        url = f"smtp://127.0.0.1:{silent.getsockname()[1]}?from=kindergarten@example.com"
+        with running(tmp_path / "data", smtp_url=url) as platform:
+            people = People(platform.public)
+            teacher = people("laoshi")
+            assert teacher.check_in("student_sun_001").status == 201
+            connection, _ = silent.accept()  # a letter is under way, and stays so
+            with connection, ThreadPoolExecutor(8) as pool:
+                taps = [pool.submit(_tap, teacher, number) for number in range(100)]
+                taps[10].result()
+                assert platform.stop(within=5) == 0
+                results = {tap.result() for tap in taps}
+            people.close()
+            assert 201 in results
+            assert results <= {201, 0}
+            [cut] = [e for e in platform.logs() if "cut while at work" in e["message"]]
+            assert cut["data"]["part"] == "bus"
+
+
+BUSY = """
+import asyncio, os, signal, sys, time
+from pathlib import Path
+from yuanlian.kit.observe.logs import configure
+from yuanlian.runtime.launcher import run
+from yuanlian.runtime.settings import Settings
+
+async def keep_a_thread_busy(_):
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+
+settings = Settings(data_dir=Path(sys.argv[1]), port=0, admin_port=0, drain_s=0.5)
+interrupt = lambda _: os.kill(os.getpid(), signal.SIGINT)
+run(settings, configure("test"), load=keep_a_thread_busy, ready=interrupt)
+"""
+
+
+def test_ctrl_c_does_not_wait_for_a_thread_that_still_computes(tmp_path: Path) -> None:
+    """Nobody can end a thread from outside: a large spreadsheet, say, that is being parsed."""
+    ended = subprocess.run(
+        [sys.executable, "-c", BUSY, str(tmp_path / "data")],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert [json.loads(line)["message"] for line in ended.stdout.splitlines()] == [
+        "platform ready",
+        "stopping",
+        "stopped",
+        "stopped; threads still at work were left behind",
+    ]
+
+
+def _tap(teacher: Person, number: int) -> int:
+    """The status of one check-in; 0 without an answer."""
+    try:
+        return teacher.check_in(f"student_sun_{number % 25 + 1:03d}", eventId=f"stop-{number}").status
+    except httpx.TransportError:
+        return 0
 
 
 def _events(people: People) -> set[str]:

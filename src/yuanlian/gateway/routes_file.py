@@ -52,6 +52,8 @@ def parse(text: str) -> list[Entry]:
         raise RoutesError(mark.line + 1 if mark else 1, error.problem or "not YAML") from None
     except yaml.YAMLError as error:
         raise RoutesError(1, str(error)) from None
+    except RecursionError:
+        raise RoutesError(1, "nested too deeply") from None
     entries = [(node, _entry(node)) for node in _items(document)]
     _refuse_repeats([(node.start_mark.line + 1, entry) for node, entry in entries])
     return [entry for _, entry in entries]
@@ -78,6 +80,8 @@ def _entry(node: yaml.Node) -> Entry:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or node.start_mark
         raise RoutesError(mark.line + 1, error.problem or "not YAML") from None
+    except ValueError as error:  # what looks like a date and is none
+        raise RoutesError(line, str(error)) from None
     finally:
         loader.dispose()
     try:

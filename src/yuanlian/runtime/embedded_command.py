@@ -7,12 +7,13 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from yuanlian.gateway.routes_file import RoutesError
 from yuanlian.kit.observe.logs import configure
 from yuanlian.runtime.datadir import DataDirHeldError, DataDirLock
 from yuanlian.runtime.demo.accounts import NAMED, PASSWORD
 from yuanlian.runtime.demo.load import load_demo
 from yuanlian.runtime.launcher import Addresses, AddressInUseError, run
+from yuanlian.runtime.routing import RoutesRefusedError
+from yuanlian.runtime.schema import SchemaError
 from yuanlian.runtime.settings import Settings
 from yuanlian.runtime.wiring import UnsupportedSettingError
 
@@ -20,7 +21,8 @@ REFUSALS = (
     DataDirHeldError,
     AddressInUseError,
     UnsupportedSettingError,
-    RoutesError,
+    RoutesRefusedError,
+    SchemaError,
     ValueError,
     OSError,
 )

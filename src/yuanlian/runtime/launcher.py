@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
 import uvloop
 
-from yuanlian.gateway.routes import RouteTable
-from yuanlian.gateway.routes_file import RoutesError
 from yuanlian.gateway.server import GatewayServer
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.registry.registry import HEARTBEAT_MS
-from yuanlian.runtime import memory
+from yuanlian.kit.resilience.deadline import Deadline
+from yuanlian.runtime import memory, routing
+from yuanlian.runtime.housekeeping import keep_tidy
 from yuanlian.runtime.schema import upgrade
 from yuanlian.runtime.settings import Settings
-from yuanlian.runtime.wiring import DEFAULT_ROUTES, Embedded, embedded
+from yuanlian.runtime.wiring import Embedded, embedded
 
 SWITCH_INTERVAL_S = 0.002
 """The event loop shares the interpreter with the database's threads: let it have its turn soon."""
+
+LAST_GRACE_S = 0.2
+"""What a part may take to end when requests have used up all of ``drain_s``."""
+FORCED_S = 0.8
+"""After ``drain_s`` and this, threads that still compute are left behind."""
 
 _log = structlog.get_logger("runtime")
 
@@ -54,27 +61,61 @@ def run(settings: Settings, log: Log, *, load: Load | None = None, ready: Ready 
 
 
 async def _serve(settings: Settings, log: Log, load: Load | None, ready: Ready | None) -> None:
-    stopping = asyncio.Event()
+    stop = _Stop(settings.drain_s)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop.ask)
     platform = embedded(settings, log)
     platform.database.migrate(upgrade)
     if load is not None:
         await load(platform.database)
-    async with _running(platform) as addresses:
+    async with _running(platform, stop) as addresses:
         memory.settle()
-        loop.add_signal_handler(signal.SIGHUP, _reload_routes, platform)
         _log.info("platform ready", public=addresses.public, admin=addresses.admin)
         if ready is not None:
             ready(addresses)
-        await stopping.wait()
+        await stop.asked()
         _log.info("stopping")
     _log.info("stopped")
 
 
+class _Stop:
+    """Asked for once; from then on everything under way shares ``drain_s`` seconds."""
+
+    def __init__(self, drain_s: float) -> None:
+        self._drain_s = drain_s
+        self._asked = asyncio.Event()
+        self.deadline = Deadline.after(drain_s)
+
+    def ask(self) -> None:
+        if self._asked.is_set():
+            return
+        self.deadline = Deadline.after(self._drain_s)
+        self._asked.set()
+        # A spreadsheet that a thread still parses, say: Python would wait for it, and it is nobody's.
+        forced = threading.Timer(self._drain_s + FORCED_S, _leave)
+        forced.daemon = True
+        forced.start()
+
+    async def asked(self) -> None:
+        await self._asked.wait()
+
+    async def end(self, part: str, stop: Callable[[], Awaitable[None]]) -> None:
+        """Ends a part, or cuts it when the time is up."""
+        try:
+            async with asyncio.timeout(max(self.deadline.remaining, LAST_GRACE_S)):
+                await stop()
+        except TimeoutError:
+            _log.warning("cut while at work; its messages will be delivered again", part=part)
+
+
+def _leave() -> None:
+    _log.warning("stopped; threads still at work were left behind")
+    os._exit(0)  # what was acknowledged is on disk: the platform may end like this at any moment
+
+
 @contextlib.asynccontextmanager
-async def _running(platform: Embedded) -> AsyncIterator[Addresses]:
+async def _running(platform: Embedded, stop: _Stop) -> AsyncIterator[Addresses]:
     """Inside out: what serves last starts last and stops first."""
     settings = platform.settings
     async with contextlib.AsyncExitStack() as stack:
@@ -83,21 +124,20 @@ async def _running(platform: Embedded) -> AsyncIterator[Addresses]:
             if module.start is not None:
                 await module.start()
             if module.stop is not None:
-                stack.push_async_callback(module.stop)
+                stack.push_async_callback(stop.end, module.name, module.stop)
         public = GatewayServer(platform.gateway, platform.observer)
         admin = GatewayServer(platform.admin, platform.observer)
         # Ports before workers: a platform that cannot listen must not handle messages.
         admin_url = await _listen(admin, settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT")
-        stack.push_async_callback(admin.stop, 0.5)
+        stack.push_async_callback(admin.stop, 0.1)
         await platform.bus.start()
-        stack.push_async_callback(platform.bus.stop)
+        stack.push_async_callback(stop.end, "bus", platform.bus.stop)
         await platform.relay.start()
-        stack.push_async_callback(platform.relay.stop)
+        stack.push_async_callback(stop.end, "relay", platform.relay.stop)
         await platform.register()
-        heartbeats = asyncio.create_task(_keep_registered(platform))
-        stack.push_async_callback(_cancel, heartbeats)
+        await stack.enter_async_context(_background(platform))
         public_url = await _listen(public, settings.host, settings.port, "YUANLIAN_PORT")
-        stack.push_async_callback(_drain, public, platform, settings.drain_s)
+        stack.push_async_callback(_drain, public, platform, stop)
         yield Addresses(public_url, admin_url)
 
 
@@ -112,29 +152,45 @@ async def _listen(server: GatewayServer, host: str, port: int, setting: str) -> 
     return f"http://{host}:{bound}"
 
 
-async def _drain(public: GatewayServer, platform: Embedded, drain_s: float) -> None:
-    await asyncio.gather(public.stop(drain_s), platform.websocket.stop())
+async def _drain(public: GatewayServer, platform: Embedded, stop: _Stop) -> None:
+    await asyncio.gather(public.stop(stop.deadline.remaining), platform.websocket.stop())
+
+
+@contextlib.asynccontextmanager
+async def _background(platform: Embedded) -> AsyncIterator[None]:
+    """What goes on beside the requests, and ends with them."""
+    chores = [_keep_registered(platform), keep_tidy(platform.database, platform.clock)]
+    if platform.settings.routes is not None:
+        chores.append(routing.follow(platform.routes, platform.gateway))
+    tasks = [asyncio.create_task(chore) for chore in chores]
+    try:
+        with _reloading_on_hangup(platform):
+            yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _reloading_on_hangup(platform: Embedded) -> Iterator[None]:
+    """SIGHUP: the operator has changed the routes."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def start() -> None:
+        task = asyncio.create_task(routing.reload(platform.routes, platform.gateway))
+        reloads.add(task)  # the loop itself would forget it
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, start)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 async def _keep_registered(platform: Embedded) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_MS / 1000)
         await platform.heartbeat()
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-def _reload_routes(platform: Embedded) -> None:
-    """SIGHUP: the new table takes over between two requests; a bad one is refused."""
-    path = platform.settings.routes or DEFAULT_ROUTES
-    try:
-        table = RouteTable.load(path.read_text(encoding="utf-8"))
-    except (RoutesError, OSError, UnicodeDecodeError) as error:
-        _log.error("routes refused, the old table stays", path=str(path), reason=str(error))
-        return
-    platform.gateway.replace_routes(table)
-    _log.info("routes replaced", path=str(path), routes=len(table.routes))

@@ -55,15 +55,17 @@ def upgrade(connection: Connection) -> None:
     """Upgrades to ``HEAD``; a database that is already there costs two queries.
 
     Raises:
-        SchemaError: the database is of a newer release.
+        SchemaError: the database is of a newer release, or not ours.
     """
     revision = revision_of(connection)
     if revision == HEAD:
         return
-    if revision is None and not inspect(connection).get_table_names():
-        create(connection)
-    else:
+    if revision is not None:
         migrate(connection)
+    elif inspect(connection).get_table_names():
+        raise SchemaError("the database has tables but no schema revision: it is not one of ours")
+    else:
+        create(connection)
 
 
 def create(connection: Connection) -> None:

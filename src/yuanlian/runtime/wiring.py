@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,11 +15,11 @@ from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.openapi import merge
 from yuanlian.gateway.pages import Pages
 from yuanlian.gateway.pipeline import Gateway
-from yuanlian.gateway.routes import RouteTable
+from yuanlian.gateway.routes import DEFAULT_ROUTES
 from yuanlian.gateway.service_client import InProcessClient
 from yuanlian.gateway.upstreams.asgi import AsgiUpstream
 from yuanlian.gateway.websocket import WebSocketEndpoint
-from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.clock import Clock, SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.memory import MemoryRevocations
@@ -36,6 +35,7 @@ from yuanlian.kit.realtime.memory import MemoryHub
 from yuanlian.kit.registry.memory import MemoryRegistry
 from yuanlian.kit.registry.registry import Instance
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
+from yuanlian.runtime.routing import RoutesSource
 from yuanlian.runtime.settings import Settings
 from yuanlian.services.analytics.module import module as analytics_module
 from yuanlian.services.auth.module import module as auth_module
@@ -45,8 +45,6 @@ from yuanlian.services.notification.mailer import Mailer
 from yuanlian.services.notification.module import module as notification_module
 from yuanlian.services.tenant.module import module as tenant_module
 from yuanlian.services.tenant.tenants.directory import DatabaseTenantDirectory
-
-DEFAULT_ROUTES = Path(__file__).parent.parent / "gateway" / "routes.yaml"
 
 
 class UnsupportedSettingError(Exception):
@@ -62,6 +60,8 @@ class Embedded:
     modules: tuple[ServiceModule, ...]
     bus: LocalBus
     relay: Relay
+    clock: Clock
+    routes: RoutesSource
     registry: MemoryRegistry
     health: HealthChecker
     gateway: Gateway
@@ -82,7 +82,7 @@ def embedded(settings: Settings, log: Log) -> Embedded:
     """Builds the platform; nothing is started and nothing listens yet.
 
     Raises:
-        UnsupportedSettingError, ValueError, RoutesError: a setting that cannot be followed.
+        UnsupportedSettingError, ValueError, RoutesRefusedError: a setting that cannot be followed.
     """
     _only_embedded(settings)
     clock = SystemClock()
@@ -138,8 +138,9 @@ def embedded(settings: Settings, log: Log) -> Embedded:
             health.add(f"{module.name}.{name}", check)
 
     websocket = WebSocketEndpoint(hub, verifier, revocations, directory, client, observer, clock=clock)
+    routes = RoutesSource(settings.routes or DEFAULT_ROUTES)
     gateway = Gateway(
-        RouteTable.load((settings.routes or DEFAULT_ROUTES).read_text(encoding="utf-8")),
+        routes.read(),
         {module.name: AsgiUpstream(module.app) for module in modules},
         verifier=verifier,
         revocations=revocations,
@@ -164,6 +165,8 @@ def embedded(settings: Settings, log: Log) -> Embedded:
         modules=modules,
         bus=bus,
         relay=Relay(database, bus, clock),
+        clock=clock,
+        routes=routes,
         registry=registry,
         health=health,
         gateway=gateway,

@@ -80,6 +80,8 @@ OTHER = "  - {path: /a/, service: t, methods: [GET]}"
         (ROUTE + "    rateLimit:\n      max: x\n      windowMs: 1", 6, "`int`"),
         (ROUTE + OTHER, 5, "already on line 2"),
         ("routes:\n  - !!python/object:os.system {}", 2, "could not determine a constructor"),
+        ("routes:\n  - path: 2026-99-99", 2, "month"),
+        ("[" * 5000, 1, "nested too deeply"),
     ],
 )
 def test_a_bad_table_is_refused_with_line_and_reason(text: str, line: int, reason: str) -> None:

@@ -1,0 +1,92 @@
+"""The file that the gateway's routes come from, and its changes while the platform runs. CONTRACT §4."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from yuanlian.gateway.pipeline import Gateway
+from yuanlian.gateway.routes import RouteTable
+from yuanlian.gateway.routes_file import RoutesError
+
+LOOK_S = 0.5
+
+_log = structlog.get_logger("routes")
+
+Stamp = tuple[int, int, int] | None
+"""Modification time, size and inode; None while there is no file."""
+
+
+class RoutesRefusedError(Exception):
+    """The file cannot be used. ``line`` is None when it cannot even be read."""
+
+    def __init__(self, path: Path, line: int | None, reason: str) -> None:
+        self.path = path
+        self.line = line
+        self.reason = reason
+        super().__init__(f"{path}: {reason}" if line is None else f"{path}, line {line}: {reason}")
+
+
+class RoutesSource:
+    """``read`` and ``has_changed`` touch the disk, which may be far away: call off the event loop."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read: Stamp = None
+        self._seen: Stamp = None
+
+    def read(self) -> RouteTable:
+        """The table that is there now.
+
+        Raises:
+            RoutesRefusedError: with the line and the reason.
+        """
+        # Before the content: what is written meanwhile makes another stamp.
+        self._read = self._seen = self._stamp()
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise RoutesRefusedError(self.path, None, error.strerror or str(error)) from None
+        try:
+            return RouteTable.load(content.decode())
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise RoutesRefusedError(self.path, line, "is not UTF-8") from None
+        except RoutesError as error:
+            raise RoutesRefusedError(self.path, error.line, error.reason) from None
+
+    def has_changed(self) -> bool:
+        """Whether there is something else than what was last read, and it came to rest: a file in the
+        middle of being written may be a valid table of half the routes."""
+        before, self._seen = self._seen, self._stamp()
+        return self._seen == before != self._read
+
+    def _stamp(self) -> Stamp:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+async def reload(source: RoutesSource, gateway: Gateway) -> None:
+    """The new table takes over between two requests; a bad one is refused and the old one stays."""
+    try:
+        table = await asyncio.to_thread(source.read)
+    except RoutesRefusedError as error:
+        _log.error(
+            "routes refused, the old table stays", path=str(error.path), line=error.line, reason=error.reason
+        )
+        return
+    gateway.replace_routes(table)
+    _log.info("routes replaced", path=str(source.path), routes=len(table.routes))
+
+
+async def follow(source: RoutesSource, gateway: Gateway, look_s: float = LOOK_S) -> None:
+    """Reloads whenever the file has changed, until cancelled."""
+    while True:
+        await asyncio.sleep(look_s)
+        if await asyncio.to_thread(source.has_changed):
+            await reload(source, gateway)
