@@ -32,6 +32,8 @@ class AttendanceUpdated(msgspec.Struct, frozen=True, omit_defaults=True):
     new. ``dayVersion`` grows with every event of that child's day, so that a consumer can tell
     which of two states is the newer one whatever the order of delivery. ``recipients`` is a
     snapshot of the transaction: the right adults at that moment (DESIGN §6 invariant 4).
+    ``attended``: the child came that day, ``arrivedLate``: later than its kindergarten begins; both
+    stay true when the child has left. Messages from before these two do not have them.
     """
 
     id: str
@@ -50,10 +52,13 @@ class AttendanceUpdated(msgspec.Struct, frozen=True, omit_defaults=True):
     temperature: float | None = None
     recipients: tuple[Recipient, ...] = ()
     timeZone: str = "Asia/Shanghai"
+    attended: bool = False
+    arrivedLate: bool = False
 
 
 class StudentDay(msgspec.Struct, frozen=True):
-    """A row of ``GET /api/tenant/attendance/days``: what analytics are rebuilt from."""
+    """A row of ``GET /api/tenant/attendance/days``: what analytics are rebuilt from. ``attended`` and
+    ``arrivedLate`` as in ``AttendanceUpdated``."""
 
     studentId: str
     classId: str
@@ -61,3 +66,5 @@ class StudentDay(msgspec.Struct, frozen=True):
     date: str
     state: DayState
     version: int
+    attended: bool = False
+    arrivedLate: bool = False

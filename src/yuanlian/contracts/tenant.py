@@ -14,12 +14,23 @@ CHANNEL_CHECK_PATH = "/api/tenant/channels/check"
 """``GET ?channel=``: 200 when the caller may follow it, else 403 or 404."""
 RECIPIENTS_PATH = "/api/tenant/recipients"
 """``GET ?audience=``: who an announcement reaches → ``Audience``; ``tenant``, ``staff`` or ``class:ID``."""
+ATTRIBUTES_PATH = "/internal/tenant/attributes"
+"""``GET``: what permission conditions know about the caller → ``Attributes``."""
 DAYS_PATH = "/api/tenant/attendance/days"
 """``GET ?from=&to=&limit=&cursor=`` → page of ``contracts.attendance.StudentDay``."""
 
 
 class Channels(msgspec.Struct, frozen=True):
     channels: tuple[str, ...]
+
+
+class Attributes(msgspec.Struct, frozen=True):
+    """``user.classIds``: classes the caller looks after; ``studentIds``: their own children;
+    ``childClassIds``: the classes of those who are active."""
+
+    classIds: tuple[str, ...]
+    studentIds: tuple[str, ...]
+    childClassIds: tuple[str, ...]
 
 
 class AudienceMember(msgspec.Struct, frozen=True, omit_defaults=True):

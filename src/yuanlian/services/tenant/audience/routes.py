@@ -7,9 +7,11 @@ from litestar.params import FromQuery
 from litestar.types import ControllerRouterHandler
 
 from yuanlian.contracts.tenant import (
+    ATTRIBUTES_PATH,
     CHANNEL_CHECK_PATH,
     CHANNELS_PATH,
     RECIPIENTS_PATH,
+    Attributes,
     Audience,
     Channels,
 )
@@ -31,4 +33,8 @@ def routes(service: AudienceService) -> list[ControllerRouterHandler]:
     async def list_recipients(audience: FromQuery[str]) -> Response[Envelope[Audience]]:
         return reply(await service.recipients(require(ANNOUNCE), audience))
 
-    return [list_channels, check_channel, list_recipients]
+    @get(ATTRIBUTES_PATH, summary="What permission conditions know about the caller")
+    async def list_attributes() -> Response[Envelope[Attributes]]:
+        return reply(await service.attributes(caller()))
+
+    return [list_attributes, list_channels, check_channel, list_recipients]

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 
 from sqlalchemy.orm import Session
 
+from yuanlian.contracts import tenant
 from yuanlian.contracts.tenant import Audience, AudienceMember, Channels
 from yuanlian.kit.database.database import Database, reads
 from yuanlian.kit.errors import AuthorizationError, NotFoundError, ValidationError
 from yuanlian.kit.identity.principal import Principal
-from yuanlian.services.tenant.access import Access, Attributes
+from yuanlian.services.tenant.access import Access, Attributes, attributes_of
 from yuanlian.services.tenant.audience import repository
 from yuanlian.services.tenant.roster.classes import repository as classes
 from yuanlian.services.tenant.roster.classes.service import NO_CLASS
@@ -27,6 +28,11 @@ class AudienceService:
     def __init__(self, database: Database, access: Access) -> None:
         self.database = database
         self._access = access
+
+    @reads
+    def attributes(self, session: Session, principal: Principal) -> tenant.Attributes:
+        """The caller's ties, for conditions that another service decides."""
+        return tenant.Attributes(**attributes_of(session, principal.user_id).as_user())
 
     @reads
     def channels(self, session: Session, principal: Principal) -> Channels:
