@@ -57,10 +57,10 @@ def routes(service: NotificationService) -> list[HTTPRouteHandler]:
 
 
 def _position(cursor: str | None) -> str | None:
-    key = decode_cursor(cursor, str)
+    key = decode_cursor(cursor, str, of="notifications")
     return str(key[0]) if key else None
 
 
 def _receipt_position(cursor: str | None) -> ReceiptKey | None:
-    key = decode_cursor(cursor, str, str)
+    key = decode_cursor(cursor, str, str, of="receipts")
     return (str(key[0]), str(key[1])) if key else None

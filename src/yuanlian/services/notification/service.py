@@ -100,7 +100,7 @@ class NotificationService:
         more = len(rows) > limit
         return Page(
             self._views(repository, rows[:limit]),
-            encode_cursor(rows[limit - 1].id) if more else None,
+            encode_cursor(rows[limit - 1].id, of="notifications") if more else None,
         )
 
     @writes
@@ -150,7 +150,7 @@ class NotificationService:
         rows = repository.receipts_of_source(id_, after, limit + 1)
         more = len(rows) > limit
         last = rows[limit - 1] if more else None
-        cursor = encode_cursor(last.notification_id, last.channel) if last else None
+        cursor = encode_cursor(last.notification_id, last.channel, of="receipts") if last else None
         return Page(_receipt_views(rows[:limit]), cursor)
 
     # -- announcements ------------------------------------------------------------------------

@@ -21,20 +21,22 @@ def visible_page(
     visible: Callable[[Row], bool],
     cursor: str | None,
     limit: int,
+    *,
+    of: str,
 ) -> tuple[list[Row], str | None]:
     """The next ``limit`` visible rows and the cursor after them (None on the last page).
 
     ``fetch(after, n)`` reads the first ``n`` rows whose id follows ``after``. Pages are full even
-    when rows are decided one by one after they were read.
+    when rows are decided one by one after they were read. ``of``: the list's name in its cursors.
     """
-    key = decode_cursor(cursor, str)
+    key = decode_cursor(cursor, str, of=of)
     after = str(key[0]) if key else None
     rows: list[Row] = []
     while True:
         batch = fetch(after, limit + 1)
         for row in filter(visible, batch):
             if len(rows) == limit:
-                return rows, encode_cursor(rows[-1].id)
+                return rows, encode_cursor(rows[-1].id, of=of)
             rows.append(row)
         if len(batch) <= limit:
             return rows, None

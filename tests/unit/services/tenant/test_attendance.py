@@ -389,6 +389,50 @@ def test_a_batch_reports_each_item(play: Callable[[Scenario], None]) -> None:
     play(scenario)
 
 
+def test_a_repeat_gets_its_first_result_even_after_the_child_has_left(
+    play: Callable[[Scenario], None],
+) -> None:
+    async def scenario(world: World) -> None:
+        event = {"studentId": "student_tenant_a_10", "type": "check_in", "eventId": "once"}
+        first = await world.record(teacher(), **event)
+        with tenant_scope("tenant_a"):
+            await world.database.write(
+                lambda s: setattr(s.get(Student, ("tenant_a", "student_tenant_a_10")), "status", "withdrawn")
+            )
+        again = await world.record(teacher(), **event)
+        assert (again.id, again.duplicate) == (first.id, True)
+        with pytest.raises(ConflictError):
+            await world.record(teacher(), **{**event, "eventId": "another"})
+
+    play(scenario)
+
+
+def test_the_board_of_a_past_day_shows_who_was_there(play: Callable[[Scenario], None]) -> None:
+    """A child who has moved to another class, or left, stays on the boards of the days before."""
+
+    async def scenario(world: World) -> None:
+        student = "student_tenant_a_10"
+        await world.record(teacher(), studentId=student, type="check_in")
+
+        def move(session: Session) -> None:
+            moved = session.get(Student, ("tenant_a", student))
+            assert moved is not None
+            moved.class_id = "class_tenant_a_2"
+
+        with tenant_scope("tenant_a"):
+            await world.database.write(move)
+            world.clock.advance(24 * 60 * MINUTE)
+            yesterday = date(2026, 11, 24)
+            before = await world.service.board(principal(), "class_tenant_a_1", yesterday)
+            today = await world.service.board(principal(), "class_tenant_a_1", None)
+            long_ago = await world.service.board(principal(), None, date(2020, 1, 1))
+        assert (before.counts.expected, before.counts.present) == (3, 1)
+        assert today.counts.expected == 2
+        assert long_ago.counts.unchecked == 6  # enrolled at the epoch in this world
+
+    play(scenario)
+
+
 def test_history_pages_through_everything_once(play: Callable[[Scenario], None]) -> None:
     async def scenario(world: World) -> None:
         for index in range(7):

@@ -71,9 +71,9 @@ class MemberService:
     @reads
     def list_(self, session: Session, principal: Principal, cursor: str | None, limit: int) -> Page[UserView]:
         """Members in order of their accounts' creation."""
-        key = decode_cursor(cursor, str)
+        key = decode_cursor(cursor, str, of="users")
         rows = repository.members(session, str(key[0]) if key else None, limit + 1)
-        following = encode_cursor(rows[limit - 1][1].id) if len(rows) > limit else None
+        following = encode_cursor(rows[limit - 1][1].id, of="users") if len(rows) > limit else None
         items = [_view(*row) for row in rows[:limit] if self._authority.allows(principal, READ, row[1].id)]
         total = repository.count_members(session) if principal.holds_unconditionally(READ) else None
         return Page(items, following, total)

@@ -57,4 +57,5 @@ class AttendanceDay(TenantOwned, Base):
     first_in_at: Mapped[int | None]
     last_out_at: Mapped[int | None]
     temperature: Mapped[float | None]
+    temperature_at: Mapped[int | None]
     version: Mapped[int]

@@ -122,13 +122,14 @@ def _judge(known: _Known, access: Access, submission: Submission) -> AttendanceE
         first = known.recorded.get((submission.principal.tenant_id, submission.event_id))
         if first is not None:
             return _repeat(first, submission)
+        _require_plausible(submission, student)
         return _accept(known, submission, student)
     except AppError as error:
         return error
 
 
 def _admit(known: _Known, access: Access, submission: Submission) -> Any:
-    """The student, whom the caller may check in now, at a plausible time."""
+    """The student, whom the caller may check in."""
     tenant_id = submission.principal.tenant_id
     student = known.students.get(submission.key)
     if student is None or tenant_id not in known.calendars:
@@ -138,13 +139,17 @@ def _admit(known: _Known, access: Access, submission: Submission) -> Any:
         )
     attributes = known.attributes.get((tenant_id, submission.principal.user_id), NO_TIES)
     access.check_student(submission.principal, PERMISSION, student, attributes)
+    return student
+
+
+def _require_plausible(submission: Submission, student: Any) -> None:
+    """Asked of new events only: a repeat gets its first result however late it is repeated."""
     if submission.occurred_at > submission.received_at + CLOCK_SKEW_MS:
         raise ValidationError.of("occurredAt", "发生时间不能在将来", "must not be in the future")
     if submission.occurred_at < submission.received_at - OLDEST_MS:
         raise ValidationError.of("occurredAt", "发生时间过早", "is too long ago")
     if student.status != "active":
         raise ConflictError(Text("该幼儿已不在园", "The student is no longer enrolled"))
-    return student
 
 
 def _repeat(first: AttendanceEventOut, submission: Submission) -> AttendanceEventOut:
@@ -186,12 +191,12 @@ def _accept(known: _Known, submission: Submission, student: Any) -> AttendanceEv
     )
     known.recorded[tenant_id, submission.event_id] = recorded
     known.events.append(_event_row(tenant_id, recorded))
-    known.messages.append(_announcement(known, submission, student, recorded, day.version))
+    known.messages.append(_announcement(known, submission, student, recorded, day))
     return recorded
 
 
 def _announcement(
-    known: _Known, submission: Submission, student: Any, recorded: AttendanceEventOut, version: int
+    known: _Known, submission: Submission, student: Any, recorded: AttendanceEventOut, day: Day
 ) -> Message:
     late = _is_late(submission)
     data = AttendanceUpdated(
@@ -202,11 +207,13 @@ def _announcement(
         className=student.class_name,
         type=recorded.type,
         dayState=recorded.dayState,
-        dayVersion=version,
+        dayVersion=day.version,
         date=recorded.date,
         occurredAt=recorded.occurredAt,
         receivedAt=recorded.receivedAt,
         late=late,
+        attended=day.attended,
+        arrivedLate=day.arrived_late(known.calendars[submission.principal.tenant_id]),
         method=recorded.method,
         temperature=recorded.temperature,
         timeZone=known.calendars[submission.principal.tenant_id].zone.key,

@@ -106,6 +106,7 @@ _UPDATE_DAYS = (
                 "first_in_at",
                 "last_out_at",
                 "temperature",
+                "temperature_at",
                 "version",
             )
         }
@@ -137,7 +138,13 @@ class AttendanceRepository:
         rows = self._execute(_DAYS_OF, students=students, dates=dates)
         return {
             (row.tenant_id, row.student_id, row.date): Day(
-                row.state, row.state_at, row.first_in_at, row.last_out_at, row.temperature, row.version
+                row.state,
+                row.state_at,
+                row.first_in_at,
+                row.last_out_at,
+                row.temperature,
+                row.temperature_at,
+                row.version,
             )
             for row in rows
         }
@@ -174,13 +181,31 @@ class AttendanceRepository:
     def student(self, tenant_id: str, student_id: str) -> Student | None:
         return self._session.get(Student, (tenant_id, student_id))
 
-    def board(self, day: date, class_id: str | None, visible: ColumnElement[bool] | None) -> Sequence[Any]:
-        """Every active child with its day, or without one: unchecked."""
+    def board(
+        self,
+        day: date,
+        enrolled_before: int | None,
+        class_id: str | None,
+        visible: ColumnElement[bool] | None,
+    ) -> Sequence[Any]:
+        """Each child of that day with what was recorded, or without: unchecked.
+
+        Today (``enrolled_before`` None) that is who is active now, in the class of now. Of a day that
+        is over, it is who has a record, in the class it was recorded in, and who is active and was
+        enrolled before that instant (epoch ms). ``class_id`` is the present class, which decides who
+        may see the child; ``board_class_id`` the one it stands in on the board.
+        """
+        over = enrolled_before is not None
+        board_class = func.coalesce(_DAYS.c.class_id, Student.class_id) if over else Student.class_id
+        active: ColumnElement[bool] = Student.status == "active"
+        if over:
+            active = or_(_DAYS.c.state.is_not(None), and_(active, Student.created_at < enrolled_before))
         query = (
             select(
                 Student.id,
                 Student.name,
                 Student.class_id,
+                board_class.label("board_class_id"),
                 _DAYS.c.state,
                 _DAYS.c.first_in_at,
                 _DAYS.c.last_out_at,
@@ -194,11 +219,11 @@ class AttendanceRepository:
                     _DAYS.c.date == day,
                 ),
             )
-            .where(Student.status == "active")
-            .order_by(Student.class_id, Student.id)
+            .where(active)
+            .order_by(board_class, Student.id)
         )
         if class_id is not None:
-            query = query.where(Student.class_id == class_id)
+            query = query.where(board_class == class_id)
         if visible is not None:
             query = query.where(visible)
         return self._session.execute(query).all()
@@ -238,7 +263,7 @@ class AttendanceRepository:
             )
         return self._session.execute(query).all()
 
-    def days(self, first: date, last: date, after: tuple[str, str] | None, limit: int) -> Sequence[Any]:
+    def days(self, first: date, last: date, after: tuple[date, str] | None, limit: int) -> Sequence[Any]:
         """Folded days in order of (date, student), with the class's present name."""
         query = (
             select(_DAYS, Classroom.name.label("class_name"))
@@ -251,14 +276,11 @@ class AttendanceRepository:
             .limit(limit)
         )
         if after is not None:
-            day, student = date.fromisoformat(after[0]), after[1]
+            day, student = after
             query = query.where(
                 or_(_DAYS.c.date > day, and_(_DAYS.c.date == day, _DAYS.c.student_id > student))
             )
         return self._session.execute(query).all()
-
-    def count_events(self) -> int:
-        return self._session.execute(select(func.count()).select_from(_EVENTS)).scalar_one()
 
 
 def _day_row(key: DayKey, class_id: str, day: Day) -> Row:
@@ -273,6 +295,7 @@ def _day_row(key: DayKey, class_id: str, day: Day) -> Row:
         day.first_in_at,
         day.last_out_at,
         day.temperature,
+        day.temperature_at,
         day.version,
     )
 
@@ -289,5 +312,6 @@ def _day_update(key: DayKey, class_id: str, day: Day) -> dict[str, Any]:
         "new_first_in_at": day.first_in_at,
         "new_last_out_at": day.last_out_at,
         "new_temperature": day.temperature,
+        "new_temperature_at": day.temperature_at,
         "new_version": day.version,
     }

@@ -16,6 +16,7 @@ from yuanlian.kit.errors import ValidationError
 from yuanlian.kit.http.app import reply, require
 from yuanlian.kit.http.pagination import DEFAULT_LIMIT, Limit
 from yuanlian.services.tenant.attendance.schemas import (
+    EVENT_ID,
     AttendanceEventIn,
     AttendanceEventOut,
     BatchIn,
@@ -24,9 +25,7 @@ from yuanlian.services.tenant.attendance.schemas import (
 )
 from yuanlian.services.tenant.attendance.service import READ, WRITE, AttendanceService
 
-IdempotencyKey = Annotated[
-    str | None, HeaderParameter(name="Idempotency-Key", pattern=r"^[A-Za-z0-9_.:\-]{1,64}$")
-]
+IdempotencyKey = Annotated[str | None, HeaderParameter(name="Idempotency-Key", pattern=EVENT_ID)]
 
 
 def routes(service: AttendanceService) -> list[HTTPRouteHandler]:

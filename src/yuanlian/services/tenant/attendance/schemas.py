@@ -9,16 +9,20 @@ from msgspec import Meta
 
 from yuanlian.contracts.attendance import DayState, EventType
 
-EventId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:\-]{1,64}$")]
+# ``$`` alone would let a final line break pass.
+EVENT_ID = r"^[A-Za-z0-9_.:\-]{1,64}$(?!\n)"
+EventId = Annotated[str, Meta(pattern=EVENT_ID)]
 Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
+_ONE_LINE = r"^[^\x00-\x1f\x7f]*$(?!\n)"
+_TEXT = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
 Method = Literal["staff", "kiosk", "card", "qr"]
 
 
 class By(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Who brought or fetched the child."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=50)]
-    relation: Annotated[str, Meta(min_length=1, max_length=20)] | None = None
+    name: Annotated[str, Meta(min_length=1, max_length=50, pattern=_ONE_LINE)]
+    relation: Annotated[str, Meta(min_length=1, max_length=20, pattern=_ONE_LINE)] | None = None
 
 
 class AttendanceEventIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,7 +35,7 @@ class AttendanceEventIn(msgspec.Struct, forbid_unknown_fields=True):
     method: Method | None = None
     temperature: Annotated[float, Meta(ge=34, le=43)] | None = None
     by: By | None = None
-    note: Annotated[str, Meta(max_length=500)] | None = None
+    note: Annotated[str, Meta(max_length=500, pattern=_TEXT)] | None = None
 
 
 class AttendanceEventOut(msgspec.Struct):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import date
-from typing import Any
+from datetime import date, datetime, time, timedelta
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -27,6 +27,7 @@ from yuanlian.kit.ids import new_id
 from yuanlian.kit.realtime.hub import Realtime
 from yuanlian.kit.tenancy.scope import tenant_group
 from yuanlian.services.tenant.access import Access, Attributes
+from yuanlian.services.tenant.attendance.day import Calendar, Day
 from yuanlian.services.tenant.attendance.recording import Submission, as_recorded, record
 from yuanlian.services.tenant.attendance.repository import AttendanceRepository
 from yuanlian.services.tenant.attendance.schemas import (
@@ -46,6 +47,7 @@ _log = structlog.get_logger("attendance")
 READ = "attendance.read"
 WRITE = "attendance.write"
 GROUP = 128
+EARLIEST_YEAR = 2000
 _NO_CLASS = Text("班级不存在", "No such class")
 
 
@@ -93,18 +95,25 @@ class AttendanceService:
         self, session: Session, principal: Principal, class_id: str | None, day: date | None
     ) -> tuple[date, list[BoardStudent]]:
         repository = AttendanceRepository(session)
-        day_date = self._day(repository, principal, day)
+        today, zone = self._today(repository, principal)
+        day_date = _not_after(today, day)
         attributes = self._access.attributes(session, principal, READ)
         visible = self._access.student_candidates(principal, READ, attributes)
         if class_id is not None and repository.classroom(principal.tenant_id, class_id) is None:
             raise NotFoundError(_NO_CLASS)
-        rows = repository.board(day_date, class_id, visible)
+        rows = repository.board(day_date, self._end_of(day_date, today, zone), class_id, visible)
         seen = self._visible(principal, attributes, rows)
         if class_id is not None and not seen:
             self._access.check_class(principal, READ, class_id, attributes)
         return day_date, [
             BoardStudent(
-                r.id, r.name, r.class_id, r.state or "unchecked", r.first_in_at, r.last_out_at, r.temperature
+                r.id,
+                r.name,
+                r.board_class_id,
+                r.state or "unchecked",
+                r.first_in_at,
+                r.last_out_at,
+                r.temperature,
             )
             for r in seen
         ]
@@ -128,19 +137,19 @@ class AttendanceService:
             if student is None:
                 raise NotFoundError(Text("幼儿不存在", "No such student"))
             self._access.check_student(principal, READ, student, attributes)
-        key = decode_cursor(cursor, int, str)
+        key: Any = decode_cursor(cursor, int, str, of="attendance.events")
         rows = repository.history(
             student_id=student_id,
             since=since,
             until=until,
             visible=self._access.student_candidates(principal, READ, attributes),
-            before=None if key is None else (int(key[0]), str(key[1])),
+            before=key,
             limit=limit + 1,
         )
         page, last = rows[:limit], rows[limit - 1] if len(rows) > limit else None
         return Page(
             [as_recorded(row) for row in page if self._sees_event(principal, row, attributes)],
-            encode_cursor(last.occurred_at, last.id) if last is not None else None,
+            encode_cursor(last.occurred_at, last.id, of="attendance.events") if last is not None else None,
         )
 
     @reads
@@ -156,18 +165,16 @@ class AttendanceService:
         """Folded days of every child, for those who may read all attendance."""
         if not principal.holds_unconditionally(READ):
             raise AuthorizationError
-        key = decode_cursor(cursor, str, str)
-        after = None if key is None else (str(key[0]), str(key[1]))
-        rows = AttendanceRepository(session).days(first, last, after, limit + 1)
+        after = cast("tuple[date, str] | None", decode_cursor(cursor, date, str, of="attendance.days"))
+        repository = AttendanceRepository(session)
+        calendar = repository.calendars([principal.tenant_id])[principal.tenant_id]
+        rows = repository.days(first, last, after, limit + 1)
         page, more = rows[:limit], len(rows) > limit
         return Page(
-            [
-                StudentDay(
-                    r.student_id, r.class_id, r.class_name or "", r.date.isoformat(), r.state, r.version
-                )
-                for r in page
-            ],
-            encode_cursor(page[-1].date.isoformat(), page[-1].student_id) if more else None,
+            [_student_day(row, calendar) for row in page],
+            encode_cursor(page[-1].date.isoformat(), page[-1].student_id, of="attendance.days")
+            if more
+            else None,
         )
 
     async def zone(self, tenant_id: str) -> ZoneInfo:
@@ -194,14 +201,17 @@ class AttendanceService:
             _log.error("attendance event failed", exc_info=error)
             return InternalError()
 
-    def _day(self, repository: AttendanceRepository, principal: Principal, day: date | None) -> date:
+    def _today(self, repository: AttendanceRepository, principal: Principal) -> tuple[date, ZoneInfo]:
         calendar = repository.calendars([principal.tenant_id]).get(principal.tenant_id)
         if calendar is None:
             raise NotFoundError(Text("租户不存在", "No such tenant"))
-        today = local_date(self._clock.now_ms(), calendar.zone)
-        if day is not None and day > today:
-            raise ValidationError.of("date", "日期不能在将来", "must not be in the future")
-        return day or today
+        return local_date(self._clock.now_ms(), calendar.zone), calendar.zone
+
+    def _end_of(self, day: date, today: date, zone: ZoneInfo) -> int | None:
+        """When a past day ended, in epoch ms; None for today, which has not."""
+        if day >= today or day == date.max:
+            return None
+        return int(datetime.combine(day + timedelta(days=1), time(), zone).timestamp() * 1000)
 
     def _visible(self, principal: Principal, attributes: Attributes, rows: Sequence[Any]) -> Sequence[Any]:
         if principal.holds_unconditionally(READ):
@@ -211,6 +221,28 @@ class AttendanceService:
     def _sees_event(self, principal: Principal, row: Any, attributes: Attributes) -> bool:
         resource = {"id": row.student_id, "classId": row.student_class_id}
         return self._access.allows(principal, READ, resource, attributes)
+
+
+def _not_after(today: date, day: date | None) -> date:
+    if day is not None and day > today:
+        raise ValidationError.of("date", "日期不能在将来", "must not be in the future")
+    if day is not None and day.year < EARLIEST_YEAR:
+        raise ValidationError.of("date", "日期过早", "is too long ago")
+    return day or today
+
+
+def _student_day(row: Any, calendar: Calendar) -> StudentDay:
+    day = Day(row.state, row.state_at, row.first_in_at)
+    return StudentDay(
+        studentId=row.student_id,
+        classId=row.class_id,
+        className=row.class_name or "",
+        date=row.date.isoformat(),
+        state=row.state,
+        version=row.version,
+        attended=day.attended,
+        arrivedLate=day.arrived_late(calendar),
+    )
 
 
 def _count(students: Sequence[BoardStudent]) -> Counts:

@@ -57,9 +57,9 @@ class TenantService:
         self, session: Session, principal: Principal, cursor: str | None, limit: int
     ) -> Page[TenantView]:
         _require_operator(principal, "tenant.read")
-        key = decode_cursor(cursor, str)
+        key = decode_cursor(cursor, str, of="tenants")
         rows = repository.page(session, str(key[0]) if key else None, limit + 1)
-        following = encode_cursor(rows[limit - 1].id) if len(rows) > limit else None
+        following = encode_cursor(rows[limit - 1].id, of="tenants") if len(rows) > limit else None
         return Page([_view(row) for row in rows[:limit]], following, repository.count(session))
 
     @reads

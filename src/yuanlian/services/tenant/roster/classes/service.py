@@ -48,6 +48,7 @@ class ClassService:
             lambda row: allowed(row.id, row.id),
             cursor,
             limit,
+            of="classes",
         )
         total = repository.count(session) if candidates is None else None
         return Page([_view(row) for row in rows], following, total)

@@ -56,6 +56,7 @@ class StaffService:
             lambda row: self._sees(session, principal, row),
             cursor,
             limit,
+            of="staff",
         )
         taught = repository.classes_of(session, [row.id for row in rows])
         total = repository.count(session) if candidates is None else None

@@ -59,6 +59,7 @@ class StudentService:
             lambda row: allowed(row.id, row.class_id),
             cursor,
             limit,
+            of="students",
         )
         total = repository.count(session, filter_) if candidates is None else None
         return Page([_view(row) for row in rows], following, total)
