@@ -46,6 +46,12 @@ class Platform:
         self.output: list[str] = []
 
     def start(self) -> Platform:
+        self.spawn()
+        self._await_ready()
+        return self
+
+    def spawn(self) -> None:
+        """Starts the process without waiting for it."""
         command = [sys.executable, "-m", "yuanlian.runtime.cli", "up", "--data-dir", str(self.data_dir)]
         command += ["--port", "0", "--admin-port", "0"]
         if self._demo:
@@ -60,8 +66,9 @@ class Platform:
             env=environment,
             cwd=self.data_dir.parent,
         )
-        self._await_ready()
-        return self
+        self._ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, args=(self._ready,), daemon=True)
+        self._reader.start()
 
     def stop(self, *, within: float = 10.0) -> int:
         """Ctrl-C; returns the exit code."""
@@ -87,11 +94,8 @@ class Platform:
         return code
 
     def _await_ready(self) -> None:
-        ready = threading.Event()
-        self._reader = threading.Thread(target=self._read, args=(ready,), daemon=True)
-        self._reader.start()
         deadline = time.monotonic() + DEADLINE_S
-        while not ready.wait(0.02):
+        while not self._ready.wait(0.02):
             assert self.process is not None
             assert self.process.poll() is None, "the platform ended: " + "".join(self.output[-20:])
             assert time.monotonic() < deadline, "the platform did not get ready"
