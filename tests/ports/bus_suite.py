@@ -243,6 +243,46 @@ class BusSuite:
 
         self.play(installation, scenario)
 
+    def test_a_slow_handler_holds_up_neither_its_publisher_nor_another_queue(
+        self, installation: Installation
+    ) -> None:
+        async def scenario() -> None:
+            finish = asyncio.Event()
+            slow_seen: list[str] = []
+            quick = Consumer()
+
+            async def slow(batch: Sequence[Message]) -> None:
+                await finish.wait()
+                slow_seen.extend(ids(batch))
+
+            bus = installation.bus()
+            bus.subscribe(Subscription("slow", ("thing.happened",), slow, batch=2))
+            bus.subscribe(Subscription("quick", ("thing.happened",), quick))
+            await bus.start()
+            sent = messages(30)
+            for start in range(0, 30, 5):
+                await bus.publish(sent[start : start + 5])
+            await until(lambda: quick.seen == ids(sent))
+            assert slow_seen == []
+            finish.set()
+            await until(lambda: slow_seen == ids(sent))
+            await bus.stop()
+
+        self.play(installation, scenario)
+
+    def test_calls_that_overlap_keep_their_order(self, installation: Installation) -> None:
+        async def scenario() -> None:
+            consumer = Consumer()
+            bus = consuming(installation, consumer, batch=4)
+            await bus.start()
+            sent = messages(200)
+            await asyncio.gather(*(bus.publish(sent[start : start + 10]) for start in range(0, 200, 10)))
+            await until(lambda: len(consumer.seen) == 200)
+            await bus.stop()
+            assert consumer.seen == ids(sent)
+
+        self.play(installation, scenario)
+
     def test_a_transient_error_is_retried_after_1_5_30_and_300_seconds_then_dies(
         self, installation: Installation
     ) -> None:

@@ -43,11 +43,17 @@ class Bus(Protocol):
         ...
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        """Returns when every message is durable in every bound queue; raises if any is not."""
+        """Returns when the caller may forget the messages: in every bound queue each is durable, or
+        its handler has returned already. Raises if that is not so of any; publish them all again.
+
+        Until then the caller's copy is the one that survives a crash; the relay keeps it in the
+        outbox. A slow handler holds nobody up: its queue makes the message durable instead. Calls
+        may overlap; a queue gets the messages in the order of the calls.
+        """
         ...
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None:
-        """Stops consuming; the batch at hand is finished first."""
+        """Stops consuming; the batch at hand is finished first, the rest is durable."""
         ...

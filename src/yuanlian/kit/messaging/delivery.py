@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -21,10 +20,10 @@ BACKOFF_SECONDS = (1, 5, 30, 300)
 _log = structlog.get_logger("bus")
 
 
-class Delivery(NamedTuple):
-    """``tag``: by which the adapter settles it. ``attempt``: failed deliveries before this one."""
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """``attempt``: failed deliveries before this one. An adapter adds by what it settles it."""
 
-    tag: int
     message: Message
     attempt: int = 0
 

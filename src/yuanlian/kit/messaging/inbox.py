@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import SystemClock
@@ -34,15 +35,32 @@ async def once(database: Database, consumer: str, messages: Sequence[Message], w
     if not unique:
         return
 
-    def take(session: Session) -> None:
-        seen = repository.select_seen(session, consumer, list(unique))
-        fresh = [message for message in unique.values() if message.id not in seen]
-        if fresh:
-            repository.insert_seen(session, consumer, [message.id for message in fresh], _clock.now_ms())
-            work(session, fresh)
-
     with tenant_group({message.tenantId for message in unique.values()}):
-        await database.write(take)
+        try:
+            await database.write(lambda session: _take_all(session, consumer, unique, work))
+        except _SeenError:
+            await database.write(lambda session: _take_fresh(session, consumer, unique, work))
+
+
+class _SeenError(Exception):
+    """Some of the messages were taken before."""
+
+
+def _take_all(session: Session, consumer: str, messages: dict[str, Message], work: Work) -> None:
+    """Nearly always all are fresh; the key of the inbox tells without a question to it."""
+    try:
+        repository.insert_seen(session, consumer, list(messages), _clock.now_ms())
+    except IntegrityError as error:
+        raise _SeenError from error
+    work(session, list(messages.values()))
+
+
+def _take_fresh(session: Session, consumer: str, messages: dict[str, Message], work: Work) -> None:
+    seen = repository.select_seen(session, consumer, list(messages))
+    fresh = [message for message in messages.values() if message.id not in seen]
+    if fresh:
+        repository.insert_seen(session, consumer, [message.id for message in fresh], _clock.now_ms())
+        work(session, fresh)
 
 
 def prune(session: Session, older_than_ms: int) -> int:

@@ -1,4 +1,4 @@
-"""The bus of the embedded platform: durable queues in the same database."""
+"""The bus of the embedded platform: from memory to the handlers, and durable queues in the same database."""
 
 from __future__ import annotations
 
@@ -12,31 +12,41 @@ from yuanlian.kit.database.batching import Batcher
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.messaging import repository
 from yuanlian.kit.messaging.bus import Subscription
-from yuanlian.kit.messaging.delivery import Delivery
-from yuanlian.kit.messaging.local_queue import LocalQueue, Settlement
+from yuanlian.kit.messaging.hand_over import HandOver
+from yuanlian.kit.messaging.local_queue import Copy, LocalQueue
 from yuanlian.kit.messaging.message import Message
+from yuanlian.kit.messaging.settlement import NewDelivery, Settlement
 
 POLL = 1.0
+PATIENCE = 1.0
 
 _log = structlog.get_logger("bus")
 
 
 class LocalBus:
-    """A ``Bus`` for one process: one row per queue and message in ``bus_deliveries``,
-    its body once in ``bus_messages``.
+    """A ``Bus`` for one process.
 
-    A published message goes on to its handlers from memory; its rows are read back only after a
-    restart, for a retry, or when a queue holds more than memory should. ``poll``: seconds after
-    which an idle queue looks for rows that another process put there (a replay).
+    A published message is handed to its queues in memory, and ``publish`` returns when their handlers
+    have returned: until then the publisher's own row, in the outbox, is the durable copy, and nothing
+    is stored twice. What is not handled at once gets rows of its own, one per queue in
+    ``bus_deliveries``, its body in ``bus_messages``, and ``publish`` waits for it no longer: what
+    failed and is to be retried, what a handler has not finished within ``patience`` seconds, what
+    comes to a queue that is not started, stopping, full, or still behind with its rows.
+
+    ``poll``: seconds after which an idle queue looks for rows that another process put there (a replay).
     """
 
-    def __init__(self, database: Database, clock: Clock, *, poll: float = POLL) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, poll: float = POLL, patience: float = PATIENCE
+    ) -> None:
         self._database = database
         self._clock = clock
         self._poll = poll
+        self._patience = patience
         self._queues: dict[str, LocalQueue] = {}
         self._routes: dict[str, list[str]] = {}
         self._last = 0
+        self._order = asyncio.Lock()
         self._settlements = Batcher(self._store_settlements)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -44,25 +54,33 @@ class LocalBus:
         if subscription.queue in self._queues:
             raise ValueError(f"queue {subscription.queue} has its handler already")
         self._queues[subscription.queue] = LocalQueue(
-            subscription, self._database, self._clock, self._settlements.submit, self._poll
+            subscription,
+            self._database,
+            self._clock,
+            store=self._store,
+            settle=self._settlements.submit,
+            poll=self._poll,
+            patience=self._patience,
         )
         for type_ in subscription.types:
             self._routes.setdefault(type_, []).append(subscription.queue)
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        routed: list[tuple[Message, Sequence[str]]] = []
-        for message in messages:
-            queues = self._routes.get(message.type)
-            if queues is None:
-                _log.debug("no queue for message", type=message.type, message_id=message.id)
-            else:
-                routed.append((message, queues))
-        await self._enqueue(routed)
+        handed = HandOver(self._clock.now_ms())
+        # While some are stored, later calls wait: handed over at once, they would overtake those.
+        async with self._order:
+            await self._enqueue(self._hand_over(messages, handed))
+        await handed.settled()
 
     async def requeue(self, queue: str, messages: Sequence[Message]) -> None:
-        await self._enqueue([(message, (queue,)) for message in messages])
+        """Puts messages into this queue only, as if for the first time; returns when durable."""
+        now = self._clock.now_ms()
+        async with self._order:
+            await self._enqueue([NewDelivery(message, (queue,), now) for message in messages])
 
     async def start(self) -> None:
+        for queue in self._queues.values():
+            queue.start()
         self._tasks = [
             asyncio.create_task(queue.run(), name=f"queue {queue.name}") for queue in self._queues.values()
         ]
@@ -73,31 +91,55 @@ class LocalBus:
         await asyncio.gather(*self._tasks)
         self._tasks = []
 
-    async def _enqueue(self, routed: Sequence[tuple[Message, Sequence[str]]]) -> None:
-        if not routed:
+    def _hand_over(self, messages: Sequence[Message], handed: HandOver) -> list[NewDelivery]:
+        """Hands each queue what it takes from memory, and returns what has to be stored."""
+        parts: dict[str, list[Message]] = {}
+        for message in messages:
+            queues = self._routes.get(message.type, ())
+            if not queues:
+                _log.debug("no queue for message", type=message.type, message_id=message.id)
+            for name in queues:
+                parts.setdefault(name, []).append(message)
+        refusing: set[str] = set()
+        for name, part in parts.items():
+            if self._queues[name].takes(len(part)):
+                self._queues[name].hand_over(part, handed)
+            else:
+                refusing.add(name)
+        return self._to_store(messages, refusing, handed.published_at) if refusing else []
+
+    def _to_store(self, messages: Sequence[Message], queues: set[str], now_ms: int) -> list[NewDelivery]:
+        routed = ((m, [name for name in self._routes.get(m.type, ()) if name in queues]) for m in messages)
+        return [NewDelivery(message, names, now_ms) for message, names in routed if names]
+
+    async def _enqueue(self, new: Sequence[NewDelivery]) -> None:
+        if not new:
             return
-        now = self._clock.now_ms()
-        first = await self._database.write(
-            lambda session: repository.insert_deliveries(session, routed, self._last, now)
-        )
-        # A number is never given twice, also after its rows are gone.
-        self._last = first + len(routed) - 1
-        offers: dict[str, list[Delivery]] = {}
-        for sequence, (message, queues) in enumerate(routed, first):
-            delivery = Delivery(sequence, message)
-            for queue in queues:
-                offers.setdefault(queue, []).append(delivery)
-        for name, deliveries in offers.items():
+        first = await self._store(new)
+        offers: dict[str, list[Copy]] = {}
+        for sequence, delivery in enumerate(new, first):
+            for queue in delivery.queues:
+                offers.setdefault(queue, []).append(Copy(delivery.message, sequence=sequence))
+        for name, copies in offers.items():
             if name in self._queues:
-                self._queues[name].offer(deliveries)
+                self._queues[name].offer(copies)
+
+    async def _store(self, new: Sequence[NewDelivery]) -> int:
+        """Returns the number of the first; a number is never given twice, also after its rows are gone."""
+        first = await self._database.write(
+            lambda session: repository.insert_deliveries(session, new, self._last)
+        )
+        self._last = max(self._last, first + len(new) - 1)
+        return first
 
     async def _store_settlements(self, settlements: Sequence[Settlement]) -> Sequence[Exception | None]:
         """The settlements of queues that finish at the same time share their statements."""
-        finished = [one for s in settlements for one in s.finished]
-        postponed = [one for s in settlements for one in s.postponed]
-        buried = [one for s in settlements for one in s.buried]
+        whole = Settlement()
+        for one in settlements:
+            whole.extend(one)
         now = self._clock.now_ms()
-        await self._database.write(
-            lambda session: repository.settle_deliveries(session, finished, postponed, buried, now)
+        first = await self._database.write(
+            lambda session: repository.settle_deliveries(session, whole, self._last, now)
         )
+        self._last = max(self._last, first + len(whole.retried) - 1)
         return [None] * len(settlements)

@@ -24,14 +24,14 @@ def add(session: Session, messages: Sequence[Message]) -> None:
     if not messages:
         return
     repository.insert_outbox(session, messages)
-    for wake in _wakes:
-        wake()
+    if any(message.delay == 0 for message in messages):
+        for wake in _wakes:
+            wake()
 
 
 def listen(wake: Wake) -> Callable[[], None]:
-    """Calls ``wake`` in the adding thread at every ``add`` of this process, before its commit.
-
-    Returns what ends it.
+    """Calls ``wake`` in the adding thread, before its commit, whenever this process has added a message
+    that is not delayed. Returns what ends it.
     """
     global _wakes
     _wakes = (*_wakes, wake)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
+from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database
@@ -15,10 +16,12 @@ from yuanlian.kit.messaging import outbox, repository
 from yuanlian.kit.messaging.bus import Bus
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import OutboxEntry
-from yuanlian.kit.messaging.waiting import pause_after, set_within
+from yuanlian.kit.messaging.waiting import Signal, pause_after
 
 BATCH = 500
-GATHER = 0.005
+IN_FLIGHT = 1000
+"""Messages that the bus may have at once; with more, the rest waits in the outbox."""
+GATHER = 0.03
 POLL = 0.25
 RECHECK = 0.004
 
@@ -33,8 +36,9 @@ class Relay:
     tried again, after a pause that doubles up to 5 s.
 
     An idle relay takes a message at once, woken by ``outbox.add`` in this process; under load it
-    takes what has gathered, at most once per ``gather`` seconds. ``poll``: seconds after which it
-    looks by itself, for rows of other processes and for delays that have ended.
+    takes what has gathered, at most once per ``gather`` seconds, and in the same transaction deletes
+    what the bus has answered for meanwhile. ``poll``: seconds after which it looks by itself, for
+    rows of other processes and for delays that have ended.
     """
 
     def __init__(
@@ -53,10 +57,18 @@ class Relay:
         self._batch = batch
         self._gather = gather
         self._poll = poll
-        self._wake = asyncio.Event()
-        self._woken = False
-        self._stopped = asyncio.Event()
-        self._published: Sequence[int] = ()
+        self._patience = poll
+        self._news = Signal()
+        self._added = False
+        self._more = False
+        self._stopped = Signal()
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._in_flight: set[int] = set()
+        self._taken = 0
+        self._whole_look_at = 0.0
+        self._settled: list[int] = []
+        self._error: Exception | None = None
+        self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._end_listening: Callable[[], None] | None = None
 
@@ -64,81 +76,142 @@ class Relay:
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
-            # One call into the loop per round, however many rows are added meanwhile.
-            if not self._woken:
-                self._woken = True
+            # One call into the loop per look, however many rows are added meanwhile.
+            if not self._added:
+                self._added = True
                 # A loop that ended without ``stop`` must not fail the caller's transaction.
                 with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(self._wake.set)
+                    loop.call_soon_threadsafe(self._news.set)
 
         self._stopped.clear()
         self._end_listening = outbox.listen(wake)
         self._task = asyncio.create_task(self._run(), name="relay")
 
     async def stop(self) -> None:
-        """Finishes the batch at hand; what is left waits in the outbox."""
+        """Finishes what the bus has at hand; what is left waits in the outbox."""
         if self._task is None or self._end_listening is None:
             return
         self._end_listening()
         self._stopped.set()
-        self._wake.set()
+        self._news.set()
         await self._task
         self._task = None
 
     async def _run(self) -> None:
-        failures = 0
-        patience = self._poll
         while not self._stopped.is_set():
             try:
-                size = await self._round()
+                await self._round()
             except Exception:  # noqa: BLE001 - whatever it was, the rows are still there: try again
-                failures += 1
-                _log.exception("outbox not relayed", retry_in_s=pause_after(failures))
-                await set_within(self._stopped, pause_after(failures))
-                continue
-            failures = 0
-            if size == 0:
-                woken = await set_within(self._wake, patience)
-                # A wake may come a moment before its commit is visible: then look again, soon at first.
-                patience = RECHECK if woken else min(patience * 4, self._poll)
-            elif size < self._batch:
-                patience = self._poll
-                await set_within(self._stopped, self._gather)
-        await self._forget_published()
+                self._failures += 1
+                pause = pause_after(self._failures)
+                _log.exception("outbox not relayed", retry_in_s=pause)
+                await self._stopped.within(pause)
+            else:
+                await self._rest()
+        await self._landed()
+        await self._database.write(lambda session: repository.delete_outbox(session, self._settled))
+        self._settled = []
 
-    async def _round(self) -> int:
-        # Cleared before the look: what is added from now on wakes again.
-        self._wake.clear()
-        self._woken = False
-        now, done = self._clock.now_ms(), self._published
-        # In a write, not a read: with one writer this look queues behind the commit that woke it.
-        entries = await self._database.write(
-            lambda session: repository.next_outbox(session, done, now, self._batch)
-        )
-        self._published = ()
-        messages = await self._decode(entries)
-        if messages:
-            await self._bus.publish(messages)
-            self._published = [entry.sequence for entry in entries]
-        return len(entries)
+    async def _rest(self) -> None:
+        """Until there is a reason for the next look."""
+        if self._more and self._room():
+            return
+        await self._stopped.within(self._gather)
+        while not (self._settled or self._error or (self._room() and (self._added or self._more))):
+            self._news.clear()
+            if self._stopped.is_set() or not await self._news.within(self._patience):
+                return
 
-    async def _decode(self, entries: Sequence[OutboxEntry]) -> list[Message]:
+    def _room(self) -> int:
+        return max(IN_FLIGHT - len(self._in_flight), 0)
+
+    async def _round(self) -> None:
+        if self._error is not None:
+            # What was not published comes before what follows it: nothing new until all is back.
+            await self._landed()
+            error, self._error = self._error, None
+            raise error
+        was_added = self._added
+        entries = await self._look()
+        if entries:
+            self._patience = self._poll
+            await self._publish(entries)
+        else:
+            # A wake may come a moment before its commit is visible: then look again, soon at first.
+            self._patience = RECHECK if was_added else min(self._patience * 4, self._poll)
+
+    async def _look(self) -> list[OutboxEntry]:
+        """Deletes what is settled and returns what is next and not in flight."""
+        limit, after = self._window()
+        in_flight = frozenset(self._in_flight) if after == 0 else frozenset()
+        settled, self._settled = self._settled, []
+        now = self._clock.now_ms()
+
+        def look(session: Session) -> list[OutboxEntry]:
+            # Cleared in the database's thread: with one writer, whoever adds a row after this look
+            # runs after it there, and wakes again; whoever ran before it has been seen.
+            self._added = False
+            return repository.next_outbox(session, settled, now, limit, after)
+
+        try:
+            # In a write, not a read: with one writer this look queues behind the commit that woke it.
+            found = await self._database.write(look)
+        except Exception:
+            self._settled = settled + self._settled
+            raise
+        self._more = len(found) >= limit
+        return [entry for entry in found if entry.sequence not in in_flight]
+
+    def _window(self) -> tuple[int, int]:
+        """How many rows to read, and above which number.
+
+        Nearly always only what was added since the last look. But a delay ends, and on some databases
+        a commit becomes visible, out of turn: when nothing is in flight, and every ``poll`` seconds,
+        the look begins at the first row.
+        """
+        room, now = min(self._batch, self._room()), asyncio.get_running_loop().time()
+        if self._in_flight and now < self._whole_look_at:
+            return room, self._taken
+        if not self._in_flight:
+            self._taken = 0
+        self._whole_look_at = now + self._poll
+        return room + len(self._in_flight), 0
+
+    async def _publish(self, entries: Sequence[OutboxEntry]) -> None:
         messages: list[Message] = []
+        sequences: list[int] = []
         for entry in entries:
             try:
                 messages.append(repository.decode(entry.body))
+                sequences.append(entry.sequence)
             except msgspec.DecodeError as error:
                 await self._bury(entry, f"{type(error).__name__}: {error}")
-        return messages
+        self._taken = max(self._taken, *(entry.sequence for entry in entries))
+        if messages:
+            self._in_flight.update(sequences)
+            task = asyncio.create_task(self._hand_over(messages, sequences), name="publish")
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
+
+    async def _hand_over(self, messages: Sequence[Message], sequences: Sequence[int]) -> None:
+        try:
+            await self._bus.publish(messages)
+        except Exception as error:  # noqa: BLE001 - the next round's to report; the rows are still there
+            self._error = error
+        else:
+            self._failures = 0
+            self._settled += sequences
+        finally:
+            self._in_flight.difference_update(sequences)
+            self._news.set()
+
+    async def _landed(self) -> None:
+        """When the bus has answered for everything."""
+        while self._publishing:
+            await asyncio.wait(self._publishing)
 
     async def _bury(self, entry: OutboxEntry, reason: str) -> None:
         """What cannot be read must not stop what comes after it."""
         _log.error("outbox row is not a message", message_id=entry.message_id, error=reason)
         now = self._clock.now_ms()
         await self._database.write(lambda session: repository.bury_outbox(session, [entry], reason, now))
-
-    async def _forget_published(self) -> None:
-        done = self._published
-        if done:
-            await self._database.write(lambda session: repository.delete_outbox(session, done))
-            self._published = ()

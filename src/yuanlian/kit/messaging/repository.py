@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import BigInteger, String, Table, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import BigInteger, String, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from yuanlian.kit.database.bulk import insert_rows
+from yuanlian.kit.database.schema import table_of
 from yuanlian.kit.messaging.message import Message
+from yuanlian.kit.messaging.settlement import Buried, Finished, NewDelivery, Postponed, Rejected, Settlement
 from yuanlian.kit.messaging.tables import BusMessageRow, DeadLetterRow, DeliveryRow, InboxRow, OutboxRow
 
-_OUTBOX: Table = OutboxRow.__table__  # type: ignore[assignment]  # declared as FromClause
-_MESSAGES: Table = BusMessageRow.__table__  # type: ignore[assignment]  # the same
-_DELIVERIES: Table = DeliveryRow.__table__  # type: ignore[assignment]  # the same
-_DEAD: Table = DeadLetterRow.__table__  # type: ignore[assignment]  # the same
-_INBOX: Table = InboxRow.__table__  # type: ignore[assignment]  # the same
+_OUTBOX = table_of(OutboxRow)
+_MESSAGES = table_of(BusMessageRow)
+_DELIVERIES = table_of(DeliveryRow)
+_DEAD = table_of(DeadLetterRow)
+_INBOX = table_of(InboxRow)
 
 AT_ONCE = 0
 REASON_LENGTH = 1000
@@ -38,38 +41,52 @@ class OutboxEntry(NamedTuple):
     body: str
 
 
-_insert_outbox = insert(_OUTBOX)
 _select_outbox = (
     select(_OUTBOX.c.sequence, _OUTBOX.c.message_id, _OUTBOX.c.body)
-    .where(_OUTBOX.c.due_at <= bindparam("now"))
+    .where(_OUTBOX.c.due_at <= bindparam("now"), _OUTBOX.c.sequence > bindparam("after"))
     .order_by(_OUTBOX.c.due_at, _OUTBOX.c.sequence)
     .limit(bindparam("limit"))
 )
-_delete_outbox = delete(_OUTBOX).where(_OUTBOX.c.sequence.in_(bindparam("sequences", expanding=True)))
+_delete_outbox = delete(_OUTBOX).where(_OUTBOX.c.sequence.between(bindparam("first"), bindparam("last")))
 
 
 def insert_outbox(session: Session, messages: Sequence[Message]) -> None:
     rows = [
-        {
-            "message_id": message.id,
-            "due_at": message.timestamp + message.delay if message.delay else AT_ONCE,
-            "body": encode(message),
-        }
+        (
+            None,  # numbered by the database
+            message.id,
+            message.timestamp + message.delay if message.delay else AT_ONCE,
+            encode(message),
+        )
         for message in messages
     ]
-    session.connection().execute(_insert_outbox, rows)
+    insert_rows(session, _OUTBOX, rows)
 
 
-def next_outbox(session: Session, published: Sequence[int], now_ms: int, limit: int) -> list[OutboxEntry]:
-    """Deletes what has been published and returns what is due next, oldest first."""
-    delete_outbox(session, published)
-    found = session.connection().execute(_select_outbox, {"now": now_ms, "limit": limit})
+def next_outbox(
+    session: Session, settled: Sequence[int], now_ms: int, limit: int, after: int = 0
+) -> list[OutboxEntry]:
+    """Deletes what is settled and returns what is due next, oldest first; only what is numbered above
+    ``after``."""
+    delete_outbox(session, settled)
+    found = session.connection().execute(_select_outbox, {"now": now_ms, "after": after, "limit": limit})
     return [OutboxEntry(*row) for row in found]
 
 
 def delete_outbox(session: Session, sequences: Sequence[int]) -> None:
     if sequences:
-        session.connection().execute(_delete_outbox, {"sequences": sequences})
+        session.connection().execute(_delete_outbox, _runs(sequences))
+
+
+def _runs(numbers: Iterable[int]) -> list[dict[str, int]]:
+    """The numbers as ranges without a gap: they were given one after the other, so there are few."""
+    runs: list[dict[str, int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1]["last"] >= number - 1:
+            runs[-1]["last"] = number
+        else:
+            runs.append({"first": number, "last": number})
+    return runs
 
 
 # inbox
@@ -78,7 +95,6 @@ _select_seen = select(_INBOX.c.message_id).where(
     _INBOX.c.consumer == bindparam("consumer"),
     _INBOX.c.message_id.in_(bindparam("ids", expanding=True)),
 )
-_insert_seen = insert(_INBOX)
 _delete_seen = delete(_INBOX).where(_INBOX.c.seen_at < bindparam("before"))
 
 
@@ -88,8 +104,7 @@ def select_seen(session: Session, consumer: str, ids: Sequence[str]) -> set[str]
 
 
 def insert_seen(session: Session, consumer: str, ids: Sequence[str], now_ms: int) -> None:
-    rows = [{"consumer": consumer, "message_id": id_, "seen_at": now_ms} for id_ in ids]
-    session.connection().execute(_insert_seen, rows)
+    insert_rows(session, _INBOX, [(consumer, id_, now_ms) for id_ in ids])
 
 
 def delete_seen_before(session: Session, before_ms: int) -> int:
@@ -114,24 +129,6 @@ class DueDeliveries(NamedTuple):
     last: int
 
 
-class Finished(NamedTuple):
-    queue: str
-    sequence: int
-
-
-class Postponed(NamedTuple):
-    queue: str
-    sequence: int
-    due_at: int
-    reason: str
-
-
-class Buried(NamedTuple):
-    queue: str
-    sequence: int
-    reason: str
-
-
 _this_delivery = (
     _DELIVERIES.c.sequence == bindparam("of"),
     _DELIVERIES.c.queue == bindparam("in_queue"),
@@ -139,8 +136,6 @@ _this_delivery = (
 _with_body = _DELIVERIES.join(_MESSAGES, _MESSAGES.c.sequence == _DELIVERIES.c.sequence)
 
 _last_message = select(func.max(_MESSAGES.c.sequence))
-_insert_messages = insert(_MESSAGES)
-_insert_deliveries = insert(_DELIVERIES)
 _select_deliveries = (
     select(_DELIVERIES.c.sequence, _DELIVERIES.c.attempt, _MESSAGES.c.body)
     .select_from(_with_body)
@@ -176,26 +171,23 @@ _bury_delivery = insert(_DEAD).from_select(
 )
 
 
-def insert_deliveries(
-    session: Session, routed: Sequence[tuple[Message, Sequence[str]]], above: int, now_ms: int
-) -> int:
+def insert_deliveries(session: Session, new: Sequence[NewDelivery], above: int) -> int:
     """Puts each message into its queues. The messages are numbered upwards without a gap.
 
     Returns the first number; it is above ``above`` and above every number in the table.
     """
-    connection = session.connection()
-    first = max(connection.execute(_last_message).scalar() or 0, above) + 1
-    messages = [
-        {"sequence": sequence, "message_id": message.id, "body": encode(message)}
-        for sequence, (message, _) in enumerate(routed, first)
-    ]
+    if not new:
+        return above + 1
+    first = max(session.connection().execute(_last_message).scalar() or 0, above) + 1
+    numbered = list(enumerate(new, first))
+    messages = [(sequence, one.message.id, encode(one.message)) for sequence, one in numbered]
     deliveries = [
-        {"sequence": sequence, "queue": queue, "attempt": 0, "due_at": now_ms}
-        for sequence, (_, queues) in enumerate(routed, first)
-        for queue in queues
+        (sequence, queue, one.attempt, one.due_at, one.reason and one.reason[:REASON_LENGTH])
+        for sequence, one in numbered
+        for queue in one.queues
     ]
-    connection.execute(_insert_messages, messages)
-    connection.execute(_insert_deliveries, deliveries)
+    insert_rows(session, _MESSAGES, messages)
+    insert_rows(session, _DELIVERIES, deliveries)
     return first
 
 
@@ -210,29 +202,43 @@ def due_deliveries(session: Session, queue: str, now_ms: int, limit: int) -> Due
     )
 
 
-def settle_deliveries(
-    session: Session,
-    finished: Sequence[Finished],
-    postponed: Sequence[Postponed],
-    buried: Sequence[Buried],
-    now_ms: int,
-) -> None:
-    """A message that no queue holds any more goes with its last delivery."""
-    connection = session.connection()
+def settle_deliveries(session: Session, settlement: Settlement, above: int, now_ms: int) -> int:
+    """A message that no queue holds any more goes with its last delivery.
+
+    Returns the number of the first of ``settlement.retried``, as ``insert_deliveries`` does.
+    """
+    _bury(session, settlement.buried, now_ms)
+    _reject(session, settlement.rejected, now_ms)
+    _put_off(session, settlement.postponed)
+    _remove(session, [*settlement.finished, *settlement.buried])
+    return insert_deliveries(session, settlement.retried, above)
+
+
+def _bury(session: Session, buried: Sequence[Buried], now_ms: int) -> None:
     if buried:
         rows = [
             {"of": b.sequence, "in_queue": b.queue, "reason": b.reason[:REASON_LENGTH], "now": now_ms}
             for b in buried
         ]
-        connection.execute(_bury_delivery, rows)
+        session.connection().execute(_bury_delivery, rows)
+
+
+def _reject(session: Session, rejected: Sequence[Rejected], now_ms: int) -> None:
+    _insert_dead(session, [(r.queue, r.message.id, r.reason, 1, now_ms, encode(r.message)) for r in rejected])
+
+
+def _put_off(session: Session, postponed: Sequence[Postponed]) -> None:
     if postponed:
         rows = [
             {"of": p.sequence, "in_queue": p.queue, "at": p.due_at, "reason": p.reason[:REASON_LENGTH]}
             for p in postponed
         ]
-        connection.execute(_postpone, rows)
-    gone: list[Finished | Buried] = [*finished, *buried]
+        session.connection().execute(_postpone, rows)
+
+
+def _remove(session: Session, gone: Sequence[Finished | Buried]) -> None:
     if gone:
+        connection = session.connection()
         connection.execute(_delete_deliveries, [{"of": g.sequence, "in_queue": g.queue} for g in gone])
         connection.execute(_delete_delivered_messages, {"sequences": list({g.sequence for g in gone})})
 
@@ -256,24 +262,21 @@ class DeadLetter(NamedTuple):
 
 
 _dead_columns = [_DEAD.c[name] for name in DeadLetter._fields]
-_insert_dead = insert(_DEAD)
 _delete_dead = delete(_DEAD).where(_DEAD.c.id.in_(bindparam("ids", expanding=True)))
 
 
 def bury_outbox(session: Session, entries: Sequence[OutboxEntry], reason: str, now_ms: int) -> None:
-    rows = [
-        {
-            "queue": OUTBOX,
-            "message_id": entry.message_id,
-            "body": entry.body,
-            "reason": reason[:REASON_LENGTH],
-            "attempts": 0,
-            "failed_at": now_ms,
-        }
-        for entry in entries
-    ]
-    session.connection().execute(_insert_dead, rows)
+    _insert_dead(session, [(OUTBOX, e.message_id, reason, 0, now_ms, e.body) for e in entries])
     delete_outbox(session, [entry.sequence for entry in entries])
+
+
+def _insert_dead(session: Session, rows: Sequence[tuple[str, str, str, int, int, str]]) -> None:
+    """Rows of queue, message id, reason, attempts, failed at, body."""
+    insert_rows(
+        session,
+        _DEAD,
+        [(None, queue, id_, why[:REASON_LENGTH], *rest) for queue, id_, why, *rest in rows],
+    )
 
 
 def select_dead(

@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 FIRST_PAUSE = 0.1
 MAX_PAUSE = 5.0
 
 
-async def set_within(event: asyncio.Event, seconds: float) -> bool:
-    """True as soon as ``event`` is set, False when it was not within ``seconds``."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
-        return True
-    return False
+class Signal:
+    """An event that one task at a time waits for, for so long at most.
+
+    ``asyncio.wait_for`` on an ``asyncio.Event`` makes a task for every wait; the loops that empty a
+    queue wait thousands of times a second, and this costs them a timer.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiter: asyncio.Future[bool] | None = None
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        """Call in the loop's thread."""
+        self._set = True
+        if self._waiter is not None:
+            _end(self._waiter, True)
+
+    def clear(self) -> None:
+        self._set = False
+
+    async def within(self, seconds: float) -> bool:
+        """True as soon as it is set, False when it was not within ``seconds``."""
+        if self._set:
+            return True
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiter = waiter
+        timer = loop.call_later(seconds, _end, waiter, False)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+
+def _end(waiter: asyncio.Future[bool], is_set: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(is_set)
 
 
 def pause_after(failures: int) -> float:

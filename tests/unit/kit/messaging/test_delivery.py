@@ -15,9 +15,7 @@ from yuanlian.kit.messaging.message import Message
 
 
 def delivery(tag: int = 1, *, attempt: int = 0, retry: int = 3) -> Delivery:
-    return Delivery(
-        tag, Message(f"msg_{tag}", "t", 0, "tenant_a", None, retry, requestId=f"req_{tag}"), attempt
-    )
+    return Delivery(Message(f"msg_{tag}", "t", 0, "tenant_a", None, retry, requestId=f"req_{tag}"), attempt)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+import pytest
 from sqlalchemy import insert
+from sqlalchemy.orm import Session
 from tests.unit.kit.messaging.store import Run, effects, ids, in_outbox, leave_effect, messages, until
 
 from yuanlian.kit.clock import ManualClock, SystemClock
@@ -19,6 +22,7 @@ from yuanlian.kit.messaging.relay import Relay
 from yuanlian.kit.messaging.tables import OutboxRow
 
 NEVER = 3600.0
+T = TypeVar("T")
 
 
 class RecordingBus(LocalBus):
@@ -213,6 +217,137 @@ def test_a_row_that_is_not_a_message_is_put_aside_and_can_be_replayed(
         assert bus.published == ids(sent)
         (letter,), _ = await DeadLetters(database, bus).list()
         assert (letter.queue, letter.message_id, letter.body) == ("outbox", "msg_x", '{"id": 7}')
+
+    run(scenario)
+
+
+class BusyBus(RecordingBus):
+    """Answers for a publication only when it is let go; hears of all of them at once."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        super().__init__(database)
+        self.answer = asyncio.Event()
+        self.begun: list[str] = []
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        self.begun.extend(ids(messages))
+        await self.answer.wait()
+        await super().publish(messages)
+
+
+async def until_begun(bus: BusyBus, count: int) -> None:
+    async def begun() -> bool:
+        return len(bus.begun) >= count
+
+    await until(begun)
+
+
+def test_a_row_stays_until_the_bus_has_answered_and_what_follows_does_not_wait(
+    database: SqliteDatabase, run: Run
+) -> None:
+    async def scenario() -> None:
+        bus = BusyBus(database)
+        relay = Relay(database, bus, SystemClock(), gather=0.001, poll=0.01)
+        await relay.start()
+        first, second = messages(3), messages(2)
+        await database.write(lambda session: outbox.add(session, first))
+        await until_begun(bus, 3)
+        await database.write(lambda session: outbox.add(session, second))
+        await until_begun(bus, 5)
+        await asyncio.sleep(0.05)  # several looks over the whole outbox
+        assert bus.begun == ids([*first, *second]), "none twice"
+        assert await in_outbox(database) == ids([*first, *second])
+        bus.answer.set()
+        await until_empty(database)
+        await relay.stop()
+        assert bus.published == ids([*first, *second])
+
+    run(scenario)
+
+
+def test_a_bus_that_does_not_answer_gets_only_so_many(
+    database: SqliteDatabase, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr("yuanlian.kit.messaging.relay.IN_FLIGHT", 10)
+        bus = BusyBus(database)
+        relay = Relay(database, bus, SystemClock(), batch=4, gather=0.001, poll=0.01)
+        await relay.start()
+        sent = messages(25)
+        await database.write(lambda session: outbox.add(session, sent))
+        await until_begun(bus, 10)
+        await asyncio.sleep(0.05)
+        assert bus.begun == ids(sent[:10])
+        bus.answer.set()
+        await until_empty(database)
+        await relay.stop()
+        assert bus.published == ids(sent)
+
+    run(scenario)
+
+
+def test_a_delay_that_ends_while_others_are_in_flight_is_not_forgotten(
+    database: SqliteDatabase, run: Run
+) -> None:
+    async def scenario() -> None:
+        clock = ManualClock(1_000_000)
+        bus = BusyBus(database)
+        relay = Relay(database, bus, clock, gather=0.001, poll=0.01)
+        await relay.start()
+        late = Message("msg_late", "t", clock.now_ms(), "tenant_a", None, delay=5000)
+        sent = messages(2)
+        await database.write(lambda session: outbox.add(session, [late, *sent]))
+        await until_begun(bus, 2)
+        clock.advance(5000)
+        await until_begun(bus, 3)
+        assert bus.begun == [*ids(sent), late.id]
+        bus.answer.set()
+        await until_empty(database)
+        await relay.stop()
+
+    run(scenario)
+
+
+def test_what_failed_is_published_again_before_what_follows(database: SqliteDatabase, run: Run) -> None:
+    async def scenario() -> None:
+        bus = RecordingBus(database)
+        bus.refuse = 1
+        relay = Relay(database, bus, SystemClock(), batch=2, gather=0.001, poll=0.01)
+        sent = messages(30)
+        await database.write(lambda session: outbox.add(session, sent))
+        await relay.start()
+        await until_empty(database)
+        await relay.stop()
+        again = bus.published.index(sent[0].id)
+        assert bus.published[again:] == ids(sent[:2]) + ids(sent[2:])[again:]
+
+    run(scenario)
+
+
+class CountedDatabase:
+    """Counts the transactions of whoever is given this one."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+        self.read, self.ping, self.close = database.read, database.ping, database.close
+        self.writes = 0
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        self.writes += 1
+        return await self._database.write(work)
+
+
+def test_a_wake_costs_a_look_to_take_and_a_look_to_delete(database: SqliteDatabase, run: Run) -> None:
+    async def scenario() -> None:
+        counted = CountedDatabase(database)
+        relay = Relay(counted, RecordingBus(database), SystemClock(), poll=NEVER)
+        await relay.start()
+        for wakes in range(1, 6):
+            await database.write(lambda session: outbox.add(session, messages(3)))
+            await until_empty(database)
+            await asyncio.sleep(0.05)
+            assert counted.writes <= 1 + 2 * wakes, "besides the look at the start"
+        await relay.stop()
 
     run(scenario)
 
