@@ -100,8 +100,15 @@ class AuthRig:
             identity=self.identity,
             argon2=self.argon2,
         )
-        transport = httpx.ASGITransport(app=self.module.app)  # type: ignore[arg-type]  # Litestar's ASGI types
-        self._http = httpx.AsyncClient(transport=transport, base_url="http://auth")
+        self._http: dict[str, httpx.AsyncClient] = {}
+
+    def _from(self, address: str) -> httpx.AsyncClient:
+        """As the gateway calls: the client's true address is the connection's."""
+        if address not in self._http:
+            app: Any = self.module.app  # Litestar's ASGI types are narrower than httpx's
+            transport = httpx.ASGITransport(app=app, client=(address, 50_000))
+            self._http[address] = httpx.AsyncClient(transport=transport, base_url="http://auth")
+        return self._http[address]
 
     async def seat(self, *accounts: Account) -> None:
         with across_tenants("test data"):
@@ -132,12 +139,12 @@ class AuthRig:
         address: str = "192.0.2.1",
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        sent = {"x-forwarded-for": address, "user-agent": "test", "accept-language": "en", **(headers or {})}
+        sent = {"user-agent": "test", "accept-language": "en", **(headers or {})}
         principal = principal or (self.admit(token) if token else None)
         if principal is not None:
             sent[HEADER] = self.identity.sign(principal)
         body = None if data is None else {"data": data}
-        response = await self._http.request(method, f"/api/auth{path}", json=body, headers=sent)
+        response = await self._from(address).request(method, f"/api/auth{path}", json=body, headers=sent)
         return Answer(response.status_code, response.json(), response.headers)
 
     async def login(

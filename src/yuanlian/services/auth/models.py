@@ -91,7 +91,8 @@ class RefreshToken(Base):
 
 
 class LoginFailures(Base):
-    """Wrong passwords in a row, per account and address and per account; ``key`` is a digest."""
+    """Wrong passwords in a row, per account and per account and address; ``key`` is the account's
+    digest, followed by the address's."""
 
     __tablename__ = "login_failures"
 

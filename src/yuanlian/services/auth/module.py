@@ -42,13 +42,14 @@ def module(
     sessions = Sessions(log, clock)
     authority = Authority(Authorizer(clock))
     passwords = Passwords(argon2)
+    throttle = Throttle(database, clock)
     signin = SignInService(
         database,
         issuer=issuer,
         sessions=sessions,
         belongings=Belongings(database, directory),
         passwords=passwords,
-        throttle=Throttle(database, clock),
+        throttle=throttle,
         log=log,
         clock=clock,
     )
@@ -58,6 +59,7 @@ def module(
         authority=authority,
         passwords=passwords,
         sessions=sessions,
+        throttle=throttle,
         log=log,
         clock=clock,
     )

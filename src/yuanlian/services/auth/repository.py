@@ -4,8 +4,9 @@ by the database; those on other tables name a user, a session, a digest or a key
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any, cast
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import CursorResult, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -33,6 +34,16 @@ def user(session: Session, user_id: str) -> User | None:
 
 def delete_user(session: Session, user_id: str) -> None:
     session.execute(delete(User).where(User.id == user_id))
+
+
+def replace_password(session: Session, user_id: str, expected: str, password_hash: str) -> bool:
+    """Whether the hash was still ``expected``: one that somebody else has set meanwhile stays."""
+    statement = (
+        update(User)
+        .where(User.id == user_id, User.password_hash == expected)
+        .values(password_hash=password_hash)
+    )
+    return cast("CursorResult[Any]", session.execute(statement)).rowcount == 1
 
 
 def insert_users(session: Session, rows: Sequence[User]) -> None:
@@ -192,6 +203,10 @@ def failures(session: Session, keys: Collection[str]) -> dict[str, LoginFailures
 
 def forget_failures(session: Session, keys: Iterable[str]) -> None:
     session.execute(delete(LoginFailures).where(LoginFailures.key.in_(list(keys))))
+
+
+def forget_failures_of(session: Session, prefix: str) -> None:
+    session.execute(delete(LoginFailures).where(LoginFailures.key.startswith(prefix, autoescape=True)))
 
 
 def forget_old_failures(session: Session, now: int) -> None:

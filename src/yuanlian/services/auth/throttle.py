@@ -35,6 +35,8 @@ class Limit:
     memory_ms: int
 
 
+_HALF = 32
+"""Hex digits of each digest in a key: 128 bits."""
 PER_ADDRESS = Limit(failures=5, lock_ms=15 * 60_000, memory_ms=15 * 60_000)
 PER_ACCOUNT = Limit(failures=20, lock_ms=15 * 60_000, memory_ms=60 * 60_000)
 
@@ -86,6 +88,11 @@ class Throttle:
     def reset(self, session: Session, limits: dict[str, Limit]) -> None:
         repository.forget_failures(session, limits)
 
+    def forgive(self, session: Session, username: str) -> None:
+        """Forgets every wrong password for an account, whatever address it came from: part of a
+        transaction that gives it another one."""
+        repository.forget_failures_of(session, _key(username))
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -102,5 +109,7 @@ class Attempt:
 
 
 def _key(username: str, address: str | None = None) -> str:
-    """A digest: of a fixed length, and what people mistype into the field is not kept."""
-    return hashlib.sha256(f"{username}\n{address if address is not None else '*'}".encode()).hexdigest()
+    """Digests, of a fixed length: what people mistype into the field is not kept. All keys of an
+    account begin with the one it has without an address."""
+    account = hashlib.sha256(username.encode()).hexdigest()[:_HALF]
+    return account if address is None else account + hashlib.sha256(address.encode()).hexdigest()[:_HALF]

@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.support.auth import PASSWORD, STAR, SUN, AuthRig, with_rig
+from sqlalchemy.orm import Session
+from tests.support.auth import PASSWORD, PASSWORD_HASH, STAR, SUN, AuthRig, with_rig
 
 from yuanlian.kit.tenancy.directory import Tenant
+from yuanlian.services.auth import repository
 from yuanlian.services.auth.models import RefreshToken
 from yuanlian.services.auth.signin.sessions import GRACE_MS, OPEN_LIMIT, REFRESH_LIFETIME_MS
 from yuanlian.services.auth.tokens import digest
@@ -277,5 +279,65 @@ def test_revocations_survive_a_restart(tmp_path: Path) -> None:
         assert rig.refused(gone)
         assert rig.refused(demoted)
         assert not rig.refused(principal)
+
+    with_rig(tmp_path, scenario)
+
+
+def test_an_administrators_reset_beats_a_change_by_whoever_holds_the_session(tmp_path: Path) -> None:
+    async def scenario(rig: AuthRig) -> None:
+        admin = await rig.token("yuanzhang")
+        for turn in range(4):
+            old, own, reset = (
+                (PASSWORD if not turn else f"the reset {turn - 1}"),
+                f"my own {turn}",
+                f"the reset {turn}",
+            )
+            token = await rig.token("laoshi", password=old)
+            principal = rig.admit(token)
+            change = rig.call("POST", "/password", {"current": old, "next": own}, principal=principal)
+            patch = rig.call("PATCH", "/users/user_laoshi", {"password": reset}, token=admin)
+            await asyncio.gather(*((change, patch) if turn % 2 else (patch, change)))
+            assert (await rig.login("laoshi", reset)).status == 200
+            assert (await rig.login("laoshi", own)).status == 401
+            assert rig.refused(token)
+            rig.clock.advance(1000)
+
+    with_rig(tmp_path, scenario)
+
+
+def test_a_renewed_hash_never_replaces_a_password_changed_meanwhile(tmp_path: Path) -> None:
+    async def scenario(rig: AuthRig) -> None:
+        def renew_late(session: Session) -> tuple[bool, bool]:
+            changed = repository.replace_password(session, "user_laoshi", PASSWORD_HASH, "changed")
+            late = repository.replace_password(session, "user_laoshi", PASSWORD_HASH, "renewed")
+            return changed, late
+
+        assert await rig.database.write(renew_late) == (True, False)
+        user = await rig.database.read(lambda s: repository.user(s, "user_laoshi"))
+        assert user is not None
+        assert user.password_hash == "changed"
+
+    with_rig(tmp_path, scenario)
+
+
+def test_the_list_of_sessions_is_one_page_and_knows_no_cursor(tmp_path: Path) -> None:
+    async def scenario(rig: AuthRig) -> None:
+        token = await rig.token("yuanzhang")
+        for path in ("/sessions", "/roles", "/permissions"):
+            assert (await rig.call("GET", path, token=token)).data["nextCursor"] is None
+            answer = await rig.call("GET", f"{path}?cursor=abc", token=token)
+            assert (answer.status, answer.fields) == (400, ["cursor"])
+
+    with_rig(tmp_path, scenario)
+
+
+def test_the_api_document_says_what_the_routes_answer_and_which_are_public(tmp_path: Path) -> None:
+    async def scenario(rig: AuthRig) -> None:
+        paths = rig.module.app.litestar.openapi_schema.to_schema()["paths"]
+        for name in ("login", "refresh", "switch", "logout", "password"):
+            assert set(paths[f"/api/auth/{name}"]["post"]["responses"]) - {"400"} == {"200"}, name
+        public = {path for path, item in paths.items() for each in item.values() if each.get("security")}
+        assert public == {"/api/auth/login", "/api/auth/refresh"}
+        assert not [path for path in paths if "id_}" in path.replace("_id}", "}")]
 
     with_rig(tmp_path, scenario)

@@ -89,3 +89,30 @@ def test_the_current_password_cannot_be_guessed_with_a_stolen_token_either(tmp_p
         assert (await rig.call("POST", "/password", right, token=token)).status == 429
 
     with_rig(tmp_path, scenario)
+
+
+def test_forwarded_addresses_that_the_client_wrote_do_not_dodge_the_lock(tmp_path: Path) -> None:
+    async def scenario(rig: AuthRig) -> None:
+        for n in range(5):
+            lie = {"x-forwarded-for": f"203.0.113.{n}, 192.0.2.1"}
+            assert (await rig.login("laoshi", "wrong", headers=lie)).status == 401
+        lie = {"x-forwarded-for": "203.0.113.99, 192.0.2.1"}
+        assert (await rig.login("laoshi", headers=lie)).status == 429
+
+    with_rig(tmp_path, scenario)
+
+
+def test_a_password_set_by_an_administrator_ends_every_lock_of_the_account(tmp_path: Path) -> None:
+    async def scenario(rig: AuthRig) -> None:
+        token = await rig.token("yuanzhang")
+        for n in range(PER_ACCOUNT.failures):
+            await fail(rig, 1, address=f"198.51.100.{n // 5}")
+        await fail(rig, 5, username="baojian")
+        assert (await rig.login("laoshi", address="198.51.100.0")).status == 429
+        change = {"password": "another password"}
+        assert (await rig.call("PATCH", "/users/user_laoshi", change, token=token)).status == 200
+        for address in ("198.51.100.0", "203.0.113.1"):
+            assert (await rig.login("laoshi", "another password", address=address)).status == 200
+        assert (await rig.login("baojian")).status == 429
+
+    with_rig(tmp_path, scenario)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, delete, get, patch, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from yuanlian.kit.envelope import Body, Envelope, Page
@@ -16,6 +16,7 @@ from yuanlian.services.auth.custom_roles.schemas import (
     RoleView,
 )
 from yuanlian.services.auth.custom_roles.service import READ, WRITE, RoleService
+from yuanlian.services.auth.one_page import only_page
 
 PATH = "/api/auth/roles"
 ONE = f"{PATH}/{{role_id:str}}"
@@ -23,7 +24,9 @@ ONE = f"{PATH}/{{role_id:str}}"
 
 def routes(service: RoleService) -> list[ControllerRouterHandler]:
     @get(PATH, summary="List the roles of this kindergarten")
-    async def list_roles() -> Response[Envelope[Page[RoleView]]]:
+    async def list_roles(cursor: FromQuery[str | None] = None) -> Response[Envelope[Page[RoleView]]]:
+        """One page with all of them, about 100 at most: there is no cursor, and ``limit`` has no effect."""
+        only_page(cursor)
         return reply(await service.list_(require(READ)))
 
     @post(PATH, summary="Define a role")
@@ -44,7 +47,11 @@ def routes(service: RoleService) -> list[ControllerRouterHandler]:
         return reply(Deleted(role_id))
 
     @get("/api/auth/permissions", summary="The permissions there are")
-    async def list_permissions() -> Response[Envelope[Page[PermissionView]]]:
+    async def list_permissions(
+        cursor: FromQuery[str | None] = None,
+    ) -> Response[Envelope[Page[PermissionView]]]:
+        """One page with all of them. ``conditional``: whether a role may hold it under a condition."""
+        only_page(cursor)
         return reply(service.catalogue(require(READ)))
 
     return [list_roles, create_role, change_role, delete_role, list_permissions]

@@ -31,6 +31,7 @@ from yuanlian.services.auth.passwords import Passwords, check_policy
 from yuanlian.services.auth.revocation import RevocationLog
 from yuanlian.services.auth.roles import built_in
 from yuanlian.services.auth.signin.sessions import Sessions
+from yuanlian.services.auth.throttle import Throttle
 from yuanlian.services.auth.usernames import acceptable, normalised
 
 READ, WRITE = "user.read", "user.write"
@@ -57,6 +58,7 @@ class MemberService:
         authority: Authority,
         passwords: Passwords,
         sessions: Sessions,
+        throttle: Throttle,
         log: RevocationLog,
         clock: Clock,
     ) -> None:
@@ -65,6 +67,7 @@ class MemberService:
         self._authority = authority
         self._passwords = passwords
         self._sessions = sessions
+        self._throttle = throttle
         self._log = log
         self._clock = clock
 
@@ -239,6 +242,7 @@ class MemberService:
         if user.managed_by != member.tenant_id:
             raise AuthorizationError(SHARED)
         user.password_hash = password_hash
+        self._throttle.forgive(session, user.username)
         rows = repository.open_sign_ins(session, user.id, self._clock.now_ms())
         return self._sessions.end(session, [row.id for row in rows])
 

@@ -126,8 +126,11 @@ class SignInService:
         check_policy("next", following, user.username)
         if following == current:
             raise ValidationError.of("next", "新密码不能与当前密码相同", "must differ from the current one")
-        await self._set_hash(user.id, await self._passwords.hash(following))
-        return await self.end_others(principal)
+        revoked = await self._replace_password(
+            principal, user.password_hash, await self._passwords.hash(following)
+        )
+        await self._log.tell(revoked)
+        return len(revoked)
 
     @reads
     def sessions(self, session: Session, principal: Principal) -> Page[SessionView]:
@@ -163,8 +166,9 @@ class SignInService:
                 raise AuthenticationError(WRONG)
             await attempt.succeeded()
             if self._passwords.outdated(user.password_hash):
-                user.password_hash = await self._passwords.hash(password)
-                await self._set_hash(user.id, user.password_hash)
+                renewed = await self._passwords.hash(password)
+                if await self._renew_hash(user.id, user.password_hash, renewed):
+                    user.password_hash = renewed
         return user
 
     def _tokens(self, opened: Opened) -> Tokens:
@@ -204,13 +208,25 @@ class SignInService:
         return self._sessions.switch(session, principal, tenant_id)
 
     @writes
-    def _set_hash(self, session: Session, user_id: str, password_hash: str) -> None:
-        user = repository.user(session, user_id)
-        if user is not None:
-            user.password_hash = password_hash
+    def _renew_hash(self, session: Session, user_id: str, verified: str, renewed: str) -> bool:
+        return repository.replace_password(session, user_id, verified, renewed)
+
+    @writes
+    def _replace_password(
+        self, session: Session, principal: Principal, verified: str, password_hash: str
+    ) -> list[Revocation]:
+        """With the sessions that the old one opened: nothing of it outlives this transaction."""
+        if not repository.replace_password(session, principal.user_id, verified, password_hash):
+            raise AuthenticationError  # an administrator was faster, and ended this session too
+        return self._end_sessions(session, principal, None)
 
     @writes
     def _end_own(
+        self, session: Session, principal: Principal, ids: Collection[str] | None
+    ) -> list[Revocation]:
+        return self._end_sessions(session, principal, ids)
+
+    def _end_sessions(
         self, session: Session, principal: Principal, ids: Collection[str] | None
     ) -> list[Revocation]:
         """Those of ``ids`` that are the caller's and open; without ``ids``, all but the current."""
