@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from yuanlian.kit.i18n import Text
 from yuanlian.services.auth.grants import Permission
@@ -20,27 +21,36 @@ OWN_CHILD = "resource.id in user.studentIds"
 # A teacher with a child here looks after some classes and is a guest of another: they are kept apart.
 OWN_CHILDS_CLASS = "resource.id in user.childClassIds"
 
-CATALOGUE: Mapping[tuple[str, str], Text] = {
-    ("class", "read"): Text("查看班级", "See classes"),
-    ("class", "write"): Text("管理班级", "Manage classes"),
-    ("student", "read"): Text("查看幼儿", "See children"),
-    ("student", "write"): Text("管理幼儿", "Manage children"),
-    ("guardian", "read"): Text("查看家长", "See guardians"),
-    ("guardian", "write"): Text("管理家长", "Manage guardians"),
-    ("staff", "read"): Text("查看教职工", "See staff"),
-    ("staff", "write"): Text("管理教职工", "Manage staff"),
-    ("attendance", "read"): Text("查看考勤", "See attendance"),
-    ("attendance", "write"): Text("登记考勤", "Record attendance"),
-    ("notification", "read"): Text("查看通知", "See notifications"),
-    ("announcement", "write"): Text("发布公告", "Publish announcements"),
-    ("analytics", "read"): Text("查看统计", "See statistics"),
-    ("analytics", "write"): Text("重建统计", "Rebuild statistics"),
-    ("user", "read"): Text("查看用户", "See users"),
-    ("user", "write"): Text("管理用户", "Manage users"),
-    ("role", "read"): Text("查看角色", "See roles"),
-    ("role", "write"): Text("管理角色", "Manage roles"),
-    ("tenant", "read"): Text("查看租户", "See tenants"),
-    ("tenant", "write"): Text("管理租户", "Manage tenants"),
+
+class Kind(NamedTuple):
+    """``conditional``: the service behind it decides conditions, resource by resource. On any other
+    permission a condition would be a promise that nobody keeps."""
+
+    title: Text
+    conditional: bool = False
+
+
+CATALOGUE: Mapping[tuple[str, str], Kind] = {
+    ("class", "read"): Kind(Text("查看班级", "See classes"), conditional=True),
+    ("class", "write"): Kind(Text("管理班级", "Manage classes"), conditional=True),
+    ("student", "read"): Kind(Text("查看幼儿", "See children"), conditional=True),
+    ("student", "write"): Kind(Text("管理幼儿", "Manage children"), conditional=True),
+    ("guardian", "read"): Kind(Text("查看家长", "See guardians"), conditional=True),
+    ("guardian", "write"): Kind(Text("管理家长", "Manage guardians"), conditional=True),
+    ("staff", "read"): Kind(Text("查看教职工", "See staff"), conditional=True),
+    ("staff", "write"): Kind(Text("管理教职工", "Manage staff")),
+    ("attendance", "read"): Kind(Text("查看考勤", "See attendance"), conditional=True),
+    ("attendance", "write"): Kind(Text("登记考勤", "Record attendance"), conditional=True),
+    ("notification", "read"): Kind(Text("查看通知", "See notifications")),
+    ("announcement", "write"): Kind(Text("发布公告", "Publish announcements"), conditional=True),
+    ("analytics", "read"): Kind(Text("查看统计", "See statistics"), conditional=True),
+    ("analytics", "write"): Kind(Text("重建统计", "Rebuild statistics")),
+    ("user", "read"): Kind(Text("查看用户", "See users")),
+    ("user", "write"): Kind(Text("管理用户", "Manage users")),
+    ("role", "read"): Kind(Text("查看角色", "See roles")),
+    ("role", "write"): Kind(Text("管理角色", "Manage roles")),
+    ("tenant", "read"): Kind(Text("查看租户", "See tenants")),
+    ("tenant", "write"): Kind(Text("管理租户", "Manage tenants")),
 }
 
 

@@ -33,7 +33,9 @@ def test_roles_at_birth_are_made_of_known_permissions_and_sound_conditions() -> 
         for role in built_in(tenant).values():
             for each in role.permissions:
                 assert (each.resource, each.action) in CATALOGUE
-                assert each.condition is None or isinstance(compiled(each.condition), Condition)
+                if each.condition is not None:
+                    assert CATALOGUE[each.resource, each.action].conditional
+                    assert isinstance(compiled(each.condition), Condition)
 
 
 def test_operators_hold_no_child_data_and_kindergartens_no_operators_powers() -> None:
@@ -108,6 +110,24 @@ def test_a_bad_condition_or_permission_is_400_at_its_place(tmp_path: Path) -> No
             "permissions[2].condition",
             "permissions[3]",
         ]
+
+    with_rig(tmp_path, scenario)
+
+
+def test_a_condition_is_refused_where_no_service_decides_it(tmp_path: Path) -> None:
+    async def scenario(rig: AuthRig) -> None:
+        token = await rig.token("yuanzhang")
+        kinds = (await rig.call("GET", "/permissions", token=token)).data["items"]
+        may = {kind["name"] for kind in kinds if kind["conditional"]}
+        assert {"student.read", "student.write", "staff.read", "announcement.write"} <= may
+        assert not may & {"staff.write", "analytics.write", "notification.read", "user.write", "role.read"}
+        for kind in kinds:
+            wanted = permission(kind["name"], "resource.classId in user.classIds")
+            answer = await define(rig, token, kind["name"], wanted)
+            if kind["conditional"]:
+                assert answer.status == 201, kind
+            else:
+                assert (answer.status, answer.fields) == (400, ["permissions[0].condition"]), kind
 
     with_rig(tmp_path, scenario)
 

@@ -52,12 +52,14 @@ class RoleView(msgspec.Struct, frozen=True):
 
 
 class PermissionView(msgspec.Struct, frozen=True):
-    """``name`` as in access tokens; ``title`` for people."""
+    """``name`` as in access tokens; ``title`` for people; ``conditional``: whether a role may hold it
+    under a condition."""
 
     name: str
     resource: str
     action: str
     title: str
+    conditional: bool
 
 
 class Deleted(msgspec.Struct, frozen=True):

@@ -48,6 +48,9 @@ NO_ROLE = Text("没有这个角色", "No such role")
 BUILT_IN = Text("内置角色不能修改", "Built-in roles cannot be changed")
 TAKEN = Text("角色名称已被使用", "The name is taken by another role")
 IN_USE = Text("还有用户持有该角色", "Some users still have this role")
+UNCONDITIONAL = Text(
+    "该权限不能附加条件", "cannot be put on this permission, which is held always or not at all"
+)
 FULL = Text("角色数量已达上限", "There are too many roles")
 
 
@@ -74,8 +77,10 @@ class RoleService:
         """The permissions that roles of this tenant are made of."""
         locale = current().locale
         items = [
-            PermissionView(f"{resource}.{action}", resource, action, title.render(locale))
-            for (resource, action), title in CATALOGUE.items()
+            PermissionView(
+                f"{resource}.{action}", resource, action, kind.title.render(locale), kind.conditional
+            )
+            for (resource, action), kind in CATALOGUE.items()
             if resource != "tenant" or principal.tenant_id == PLATFORM
         ]
         return Page(items, None, len(items))
@@ -163,9 +168,12 @@ def _checked(permissions: Sequence[PermissionIn]) -> list[Permission]:
 
 
 def _problems(path: str, permission: PermissionIn) -> Iterable[FieldError]:
-    if (permission.resource, permission.action) not in CATALOGUE:
+    kind = CATALOGUE.get((permission.resource, permission.action))
+    if kind is None:
         yield FieldError(path, Text("没有这个权限", "is not a permission"))
     if permission.condition is not None:
+        if kind is not None and not kind.conditional:
+            yield FieldError(f"{path}.condition", UNCONDITIONAL)
         condition = compiled(permission.condition)
         if isinstance(condition, ConditionError):
             yield FieldError(
