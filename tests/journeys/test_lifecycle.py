@@ -76,6 +76,15 @@ def test_a_bad_setting_is_named_without_its_value(tmp_path: Path) -> None:
         assert "geheim" not in refused.stderr
 
 
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("This was never a database. " * 10)
+    settings = {"data_dir": str(tmp_path / "data"), "database_url": f"sqlite:///{tmp_path}/text.db"}
+    refused = _up("--port", "0", "--admin-port", "0", cwd=tmp_path, **settings)
+    assert refused.returncode == 1
+    assert "text.db: file is not a database" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_ctrl_c_finishes_what_is_under_way_and_keeps_the_data(tmp_path: Path) -> None:
     with running(tmp_path / "data") as platform:
         people = People(platform.public)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+import tomllib
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError as SettingsError
 
 from yuanlian.runtime import memory
-from yuanlian.runtime.settings import Settings
+from yuanlian.runtime.settings import FILE, PREFIX, Settings
 
-T = TypeVar("T")
 app = typer.Typer(
     help="园联 Yuanlian: the unified kindergarten management platform.",
     no_args_is_help=True,
@@ -54,18 +54,20 @@ def up(
 
 @app.command()
 def check(data_dir: DataDir = None) -> None:
-    """Print every setting and where it came from, and whether the database answers."""
-    from yuanlian.runtime import operations
+    """Print every setting and where it came from, and whether everything needed is there."""
+    from yuanlian.runtime import check as checking
 
-    sys.exit(operations.check(_settings(data_dir=data_dir)))
+    options = () if data_dir is None else ("data_dir",)
+    _say_no_more_than_warnings()
+    sys.exit(checking.check(_settings(data_dir=data_dir), options))
 
 
 @app.command()
 def migrate(data_dir: DataDir = None) -> None:
-    """Bring the database to the schema of this release."""
+    """Bring the database to the schema of this release. A start does that too."""
     from yuanlian.runtime import operations
 
-    operations.migrate(_settings(data_dir=data_dir))
+    _run(operations.migrate, _settings(data_dir=data_dir))
 
 
 @app.command()
@@ -73,7 +75,7 @@ def routes(data_dir: DataDir = None) -> None:
     """Print the routing table."""
     from yuanlian.runtime import operations
 
-    operations.show_routes(_settings(data_dir=data_dir))
+    _run(operations.show_routes, _settings(data_dir=data_dir))
 
 
 @app.command()
@@ -109,14 +111,35 @@ def replay_dead_letters(
     _run(operations.replay_dead_letters, _settings(data_dir=data_dir), ids or [], queue)
 
 
-def _run(operation: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-    async def scene() -> T:
-        return await operation(*arguments)
+def _run(operation: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+    from sqlalchemy.exc import DBAPIError  # with what an operation imports, not with every `--help`
 
+    from yuanlian.runtime.datadir import DataDirHeldError
+    from yuanlian.runtime.operations import NothingThereError
+    from yuanlian.runtime.routing import RoutesRefusedError
+    from yuanlian.runtime.schema import SchemaError
+
+    _say_no_more_than_warnings()
     try:
-        return asyncio.run(scene())
-    except FileNotFoundError as error:
+        asyncio.run(operation(*arguments))
+    except (
+        NothingThereError,
+        DataDirHeldError,
+        RoutesRefusedError,
+        SchemaError,
+        ValueError,
+        OSError,
+    ) as error:
         _fail(str(error))
+    except DBAPIError as error:
+        _fail(f"database: {error.orig}")
+
+
+def _say_no_more_than_warnings() -> None:
+    """Standard output is for what was asked for."""
+    from yuanlian.kit.observe.logs import configure
+
+    configure("yuanlian", "warn", sys.stderr, console=True)
 
 
 def _settings(**options: Any) -> Settings:
@@ -126,9 +149,11 @@ def _settings(**options: Any) -> Settings:
     except SettingsError as error:
         for problem in error.errors(include_input=False, include_url=False):
             where = ".".join(str(part) for part in problem["loc"])
-            name = f"YUANLIAN_{where.upper()}: " if where else ""
+            name = f"{PREFIX}{where.upper()}: " if where else ""
             typer.echo(f"yuanlian: {name}{problem['msg']}", err=True)
         sys.exit(1)
+    except tomllib.TOMLDecodeError as error:
+        _fail(f"{FILE}: {error}")
 
 
 def _fail(message: str) -> NoReturn:

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 
 import structlog
 import uvloop
+from sqlalchemy.exc import DBAPIError
 
 from yuanlian.gateway.server import GatewayServer
 from yuanlian.kit.database.database import Database
+from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.registry.registry import HEARTBEAT_MS
 from yuanlian.kit.resilience.deadline import Deadline
 from yuanlian.runtime import memory, routing
 from yuanlian.runtime.housekeeping import keep_tidy
-from yuanlian.runtime.schema import upgrade
+from yuanlian.runtime.schema import SchemaError, upgrade
 from yuanlian.runtime.settings import Settings
 from yuanlian.runtime.wiring import Embedded, embedded
 
@@ -54,7 +56,7 @@ def run(settings: Settings, log: Log, *, load: Load | None = None, ready: Ready 
     """Serves until SIGINT or SIGTERM. ``load`` fills an empty database before anything listens.
 
     Raises:
-        AddressInUseError: nothing was started.
+        AddressInUseError, SchemaError: nothing was started.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     uvloop.run(_serve(settings, log, load, ready))
@@ -66,7 +68,7 @@ async def _serve(settings: Settings, log: Log, load: Load | None, ready: Ready |
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.ask)
     platform = embedded(settings, log)
-    platform.database.migrate(upgrade)
+    _bring_up_to_date(platform.database)
     if load is not None:
         await load(platform.database)
     async with _running(platform, stop) as addresses:
@@ -77,6 +79,13 @@ async def _serve(settings: Settings, log: Log, load: Load | None, ready: Ready |
         await stop.asked()
         _log.info("stopping")
     _log.info("stopped")
+
+
+def _bring_up_to_date(database: SqliteDatabase) -> None:
+    try:
+        database.migrate(upgrade)
+    except DBAPIError as error:
+        raise SchemaError(f"{database.path}: {error.orig}") from None
 
 
 class _Stop:

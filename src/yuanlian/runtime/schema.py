@@ -20,6 +20,8 @@ from yuanlian.services.tenant.tenants import models as tenant_models
 HEAD = "0001"
 """The newest revision in ``migrations/versions``; a test compares them."""
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
 DECLARED = (
     messaging_tables,
     auth_models,
@@ -87,10 +89,18 @@ def migrate(connection: Connection) -> None:
         raise SchemaError(f"the database cannot be upgraded to schema {HEAD}: {error}") from None
 
 
+def is_known(revision: str | None) -> bool:
+    """Whether this release can bring a database of that revision to ``HEAD``."""
+    from alembic.script import ScriptDirectory  # as above
+
+    known = {script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+    return revision in known
+
+
 def alembic_config(connection: Connection) -> Any:
     from alembic.config import Config  # as above
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
     return config

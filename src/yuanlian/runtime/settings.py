@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import secrets
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
+PREFIX = "YUANLIAN_"
+FILE = "yuanlian.toml"
 MIN_SECRET_BYTES = 32
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix="YUANLIAN_", toml_file="yuanlian.toml", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=FILE, extra="forbid", frozen=True)
 
     env: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
@@ -101,3 +104,22 @@ class Settings(BaseSettings):
     def internal_secret(self) -> bytes:
         """The key of ``X-Identity``: derived, so that services never hold the one of access tokens."""
         return hmac.new(self.token_secret(), b"yuanlian internal identity", hashlib.sha256).digest()
+
+
+def origins(options: Collection[str]) -> dict[str, str]:
+    """Where each setting comes from; ``options``: those given on the command line."""
+    sources = {
+        "option": options,
+        "environment": EnvSettingsSource(Settings)(),
+        FILE: TomlConfigSettingsSource(Settings)(),
+    }
+    return {
+        name: next((source for source, names in sources.items() if name in names), "default")
+        for name in Settings.model_fields
+    }
+
+
+def unknown_variables() -> list[str]:
+    """What looks like a setting in the environment, and is none: a slip of the pen, perhaps."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name.upper() not in known)

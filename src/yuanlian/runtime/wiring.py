@@ -84,7 +84,7 @@ def embedded(settings: Settings, log: Log) -> Embedded:
     Raises:
         UnsupportedSettingError, ValueError, RoutesRefusedError: a setting that cannot be followed.
     """
-    _only_embedded(settings)
+    refuse_unsupported(settings)
     clock = SystemClock()
     secret = settings.token_secret()
     # Named after its content: with a new secret, tokens of the old one are unknown, not forged.
@@ -189,7 +189,10 @@ def _openapi(modules: tuple[ServiceModule, ...]) -> dict[str, Any]:
     return merge(documents, "园联 Yuanlian", __version__)
 
 
-def _only_embedded(settings: Settings) -> None:
+def refuse_unsupported(settings: Settings) -> None:
+    """Raises:
+    UnsupportedSettingError: a setting asks for an adapter that this release does not have.
+    """
     known = {"bus_url": "local://", "cache_url": "memory://", "registry_url": "memory://"}
     for name, supported in known.items():
         value = getattr(settings, name)

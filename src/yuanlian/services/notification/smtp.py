@@ -63,6 +63,18 @@ class SmtpMailer:
             timeout=self._timeout,
         )
 
+    async def ping(self) -> None:
+        """Connects, as for sending, and goes again.
+
+        Raises:
+            ConnectionError: the server does not let us in; with the reason.
+        """
+        try:
+            async with self._connection():
+                pass
+        except (SMTPException, OSError) as error:
+            raise ConnectionError(_reason(error)) from None
+
     async def send(self, emails: Sequence[Email]) -> Sequence[Outcome]:
         outcomes: list[Outcome] = []
         try:

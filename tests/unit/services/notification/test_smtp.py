@@ -148,6 +148,21 @@ def test_a_silent_or_absent_server_defers_everything() -> None:
     asyncio.run(scenario())
 
 
+def test_a_server_can_be_tried_without_a_letter() -> None:
+    async def scenario() -> None:
+        post = Post()
+        async with serving(post) as port:
+            await SmtpMailer(f"smtp://127.0.0.1:{port}").ping()
+            with pytest.raises(ConnectionError, match="SMTPException"):
+                # It offers no sign-in.
+                await SmtpMailer(f"smtp://name:geheim@127.0.0.1:{port}").ping()
+        assert post.connections == 2
+        with pytest.raises(ConnectionError, match="SMTPConnectError"):
+            await SmtpMailer(f"smtp://127.0.0.1:{port}").ping()
+
+    asyncio.run(scenario())
+
+
 def check_password(_server: SMTP, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
     right = (data.login, data.password) == (b"school@example.org", b"p@ss")
     return AuthResult(success=right, handled=False)
