@@ -11,7 +11,8 @@ from yuanlian.kit.database.schema import Base, TenantOwned
 
 
 class StudentDayRow(TenantOwned, Base):
-    """``version``: that of the event the row is made of; only a newer one replaces it."""
+    """``attended``: the child came, wherever it is now; ``arrived_late``: after the kindergarten's hour.
+    ``version``: that of the event the row is made of; only a newer one replaces it."""
 
     __tablename__ = "analytics_student_days"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -21,4 +22,6 @@ class StudentDayRow(TenantOwned, Base):
     class_id: Mapped[str]
     class_name: Mapped[str] = mapped_column(String(50))
     state: Mapped[str] = mapped_column(String(16))
+    attended: Mapped[bool]
+    arrived_late: Mapped[bool]
     version: Mapped[int]

@@ -18,11 +18,11 @@ NAME = "analytics-service"
 def module(
     *,
     database: Database,
-    clock: Clock,  # noqa: ARG001 - every module takes the same; analytics knows no time of its own
+    clock: Clock,
     identity: InternalIdentity,
     client: ServiceClient,
 ) -> ServiceModule:
-    service = AnalyticsService(database=database, client=client)
+    service = AnalyticsService(database=database, client=client, clock=clock)
     return ServiceModule(
         name=NAME,
         app=service_app(NAME, routes(service), identity),

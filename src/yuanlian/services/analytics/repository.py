@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Row, Table, bindparam, case, delete, func, select
+from sqlalchemy import Row, Table, bindparam, case, delete, func, or_, select
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement, Insert, Select
@@ -16,8 +16,11 @@ from yuanlian.services.analytics.models import StudentDayRow
 
 _DAYS = cast("Table", StudentDayRow.__table__)
 _D = _DAYS.c
-_VALUES = ("class_id", "class_name", "state", "version")
+_VALUES = ("class_id", "class_name", "state", "attended", "arrived_late", "version")
 STATES = ("present", "late", "absent", "leave", "left")
+
+ClassDate = tuple[date, str]
+"""(date, class id)"""
 
 
 class StudentDate(NamedTuple):
@@ -29,6 +32,8 @@ class DayState(NamedTuple):
     class_id: str
     class_name: str
     state: str
+    attended: bool
+    arrived_late: bool
     version: int
 
 
@@ -41,6 +46,8 @@ class DayRow(NamedTuple):
     class_id: str
     class_name: str
     state: str
+    attended: bool
+    arrived_late: bool
     version: int
 
 
@@ -80,15 +87,16 @@ class AnalyticsRepository:
         dialect = self._session.connection().dialect.name
         insert_rows(self._session, _DAYS, rows, _UPSERTS[dialect])
 
-    def days(self, start: date, end: date) -> dict[StudentDate, DayState]:
-        """Every row of the tenant in the range, both ends included."""
-        query = select(_D.student_id, _D.date, *(_D[name] for name in _VALUES)).where(
-            _D.date.between(start, end)
-        )
+    def day(self, day: date) -> dict[StudentDate, DayState]:
+        """Every row of the tenant on that day."""
+        query = select(_D.student_id, *(_D[name] for name in _VALUES)).where(_D.date == day)
         return {
-            StudentDate(student, day): DayState(*values)
-            for student, day, *values in self._session.execute(query)
+            StudentDate(student, day): DayState(*values) for student, *values in self._session.execute(query)
         }
+
+    def classes(self, start: date, end: date) -> Sequence[str]:
+        """The classes that have rows in the range, both ends included."""
+        return self._session.scalars(select(_D.class_id).where(_D.date.between(start, end)).distinct()).all()
 
     def remove(self, versions: dict[StudentDate, int]) -> None:
         """Removes these rows, as far as they still have that version."""
@@ -102,14 +110,16 @@ class AnalyticsRepository:
             )
 
     def per_class_and_day(
-        self, start: date, end: date, classes: Collection[str] | None
+        self, start: date, end: date, classes: Collection[str] | None, after: ClassDate | None, limit: int
     ) -> Sequence[Row[Any]]:
-        """``date class_id class_name`` and the counts."""
+        """``date class_id class_name`` and the counts, in that order, of what follows ``after``."""
         columns = (_D.date, _D.class_id, func.max(_D.class_name).label("class_name"))
         query = _counted(start, end, classes, *columns)
-        return self._session.execute(
-            query.group_by(_D.date, _D.class_id).order_by(_D.date, _D.class_id)
-        ).all()
+        if after is not None:
+            day, class_id = after
+            query = query.where(_D.date >= day, or_(_D.date > day, _D.class_id > class_id))
+        query = query.group_by(_D.date, _D.class_id).order_by(_D.date, _D.class_id)
+        return self._session.execute(query.limit(limit)).all()
 
     def per_day(self, start: date, end: date, classes: Collection[str] | None) -> Sequence[Row[Any]]:
         query = _counted(start, end, classes, _D.date)
@@ -125,8 +135,15 @@ def _counted(
     start: date, end: date, classes: Collection[str] | None, *columns: ColumnElement[Any]
 ) -> Select[Any]:
     """``classes``: only these; None for all. A day that is ``unchecked`` is no record."""
-    counts = (func.sum(case((_D.state == state, 1), else_=0)).label(state) for state in STATES)
-    query = select(*columns, *counts, func.count().label("total")).where(
-        _D.date.between(start, end), _D.state.in_(STATES)
-    )
+    query = select(
+        *columns,
+        *(_number_of(_D.state == state).label(state) for state in STATES),
+        func.count().label("total"),
+        _number_of(_D.attended).label("attended"),
+        _number_of(_D.arrived_late).label("lateArrivals"),
+    ).where(_D.date.between(start, end), _D.state.in_(STATES))
     return query if classes is None else query.where(_D.class_id.in_(classes))
+
+
+def _number_of(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))

@@ -9,8 +9,10 @@ import msgspec
 
 
 class Counts(msgspec.Struct):
-    """Children by what their day came to; ``total`` has a record, so nobody ``unchecked`` is in it.
-    Present, late and left are apart: a child who went home is ``left``."""
+    """Children by where their day has got to, which adds up to ``total``: those with a record, so nobody
+    ``unchecked`` is in it. Present, late and left are apart: a child who went home is ``left``.
+
+    ``attended``: came at all; ``lateArrivals``: came late. Both count who has left since."""
 
     present: int
     late: int
@@ -18,9 +20,13 @@ class Counts(msgspec.Struct):
     leave: int
     left: int
     total: int
+    attended: int
+    lateArrivals: int
 
 
 class ClassDay(msgspec.Struct):
+    """The numbers are those of ``Counts``."""
+
     date: date
     classId: str
     className: str
@@ -30,10 +36,12 @@ class ClassDay(msgspec.Struct):
     leave: int
     left: int
     total: int
+    attended: int
+    lateArrivals: int
 
 
 class Day(msgspec.Struct):
-    """``attendanceRate``: children who came (present, late, left) / total, 0-1; null without records."""
+    """``attendanceRate``: attended / total, 0-1; null without records."""
 
     date: date
     counts: Counts

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from datetime import date
+from collections.abc import Collection, Sequence
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -11,34 +11,36 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from yuanlian.contracts import tenant
-from yuanlian.contracts.attendance import AttendanceUpdated, StudentDay
+from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.envelope import Page
 from yuanlian.kit.errors import AuthorizationError, FieldError, ValidationError
 from yuanlian.kit.http.client import ServiceClient
+from yuanlian.kit.http.pagination import decode_cursor, encode_cursor
 from yuanlian.kit.i18n import Text
+from yuanlian.kit.identity.decision import Authorizer
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.messaging import inbox
 from yuanlian.kit.messaging.message import Message
-from yuanlian.services.analytics.repository import (
-    AnalyticsRepository,
-    DayRow,
-    DayState,
-    StudentDate,
-)
+from yuanlian.services.analytics.counting import newest
+from yuanlian.services.analytics.rebuilding import rebuild_day
+from yuanlian.services.analytics.repository import AnalyticsRepository
 from yuanlian.services.analytics.schemas import ClassDay, ClassRate, Counts, Day, Rebuilt, Summary
 
+READ = "analytics.read"
+WRITE = "analytics.write"
 CONSUMER = "analytics"
+DAILY = "analytics.daily"
 MAX_DAYS = 366
 YEARS = range(2000, 2101)
 TOP_CLASSES = 10
-HISTORY_PAGE = 200
 
 
 class AnalyticsService:
-    def __init__(self, *, database: Database, client: ServiceClient) -> None:
+    def __init__(self, *, database: Database, client: ServiceClient, clock: Clock) -> None:
         self.database = database
         self._client = client
+        self._authorizer = Authorizer(clock)
 
     # -- events -------------------------------------------------------------------------------
 
@@ -47,28 +49,41 @@ class AnalyticsService:
         ones count too. One statement, however many messages and tenants."""
 
         def work(session: Session, fresh: Sequence[Message]) -> None:
-            AnalyticsRepository(session).store(_newest(fresh))
+            AnalyticsRepository(session).store(newest(fresh))
 
         await inbox.once(self.database, CONSUMER, messages, work)
 
     # -- reading ------------------------------------------------------------------------------
 
     async def daily(
-        self, principal: Principal, start: date, end: date, class_id: str | None
+        self,
+        principal: Principal,
+        start: date,
+        end: date,
+        class_id: str | None,
+        *,
+        limit: int,
+        cursor: str | None,
     ) -> Page[ClassDay]:
-        """One item per class and day with a record, in that order; all on one page.
+        """One item per class and day with a record, in order of day and class. Not counted in advance:
+        that would cost as much as reading them all.
 
         Raises:
-            ValidationError: the range.
+            ValidationError: the range, the cursor.
             AuthorizationError: a class that is not the caller's.
         """
         _check_range(start, end)
-        classes = await self._classes_of(principal, class_id)
+        key = decode_cursor(cursor, date, str, of=DAILY)
+        after = (key[0], key[1]) if key else None
+        classes = await self._classes_of(principal, class_id, start, end)
         rows = await self.database.read(
-            lambda s: AnalyticsRepository(s).per_class_and_day(start, end, classes)
+            lambda s: AnalyticsRepository(s).per_class_and_day(start, end, classes, after, limit + 1)
         )
-        items = [ClassDay(row.date, row.class_id, row.class_name, *_numbers(row)) for row in rows]
-        return Page(items, total=len(items))
+        last = rows[limit - 1] if len(rows) > limit else None
+        return Page(
+            [ClassDay(row.date, row.class_id, row.class_name, *_numbers(row)) for row in rows[:limit]],
+            encode_cursor(last.date.isoformat(), last.class_id, of=DAILY) if last else None,
+        )
 
     async def summary(self, principal: Principal, start: date, end: date) -> Summary:
         """Totals, days and the best classes of what the caller may see.
@@ -77,97 +92,46 @@ class AnalyticsService:
             ValidationError: the range.
         """
         _check_range(start, end)
-        classes = await self._classes_of(principal, None)
+        classes = await self._classes_of(principal, None, start, end)
         return await self.database.read(lambda s: _summary(AnalyticsRepository(s), start, end, classes))
 
-    async def _classes_of(self, principal: Principal, wanted: str | None) -> Collection[str] | None:
-        """The classes to count, None for all. Who holds ``analytics.read`` under a condition sees
-        the classes they follow; the tenant service knows which those are."""
-        if principal.holds_unconditionally("analytics.read"):
+    async def _classes_of(
+        self, principal: Principal, wanted: str | None, start: date, end: date
+    ) -> Collection[str] | None:
+        """The classes to count, None for all. A condition of ``analytics.read`` decides about each class
+        that occurs in the range; the tenant service knows what it must know about the caller."""
+        if principal.holds_unconditionally(READ):
             return None if wanted is None else [wanted]
-        answer = await self._client.call(tenant.SERVICE, "GET", tenant.CHANNELS_PATH, principal=principal)
-        followed = msgspec.convert(answer, tenant.Channels).channels
-        own = {name.removeprefix("class:") for name in followed if name.startswith("class:")}
-        if wanted is None:
-            return own
-        if wanted not in own:
+        answer = await self._client.call(tenant.SERVICE, "GET", tenant.ATTRIBUTES_PATH, principal=principal)
+        ties = msgspec.to_builtins(msgspec.convert(answer, tenant.Attributes))
+        if wanted is not None:
+            occurring: Sequence[str] = [wanted]
+        else:
+            occurring = await self.database.read(lambda s: AnalyticsRepository(s).classes(start, end))
+        allows = self._authorizer.decider(principal, READ, ties)
+        own = [class_id for class_id in occurring if allows({"id": class_id, "classId": class_id})]
+        if wanted is not None and not own:
             raise AuthorizationError
-        return [wanted]
+        return own
 
     # -- rebuilding ---------------------------------------------------------------------------
 
     async def rebuild(self, principal: Principal, start: date, end: date) -> Rebuilt:
-        """Makes the rows of the range what the attendance history says; a repeat changes nothing.
-
-        An event that arrives meanwhile stays: rows that became newer than the history that was
-        read are kept, and only rows that were there before the reading began can be removed.
+        """Makes the rows of the range what the attendance history says; a repeat changes nothing. Day by
+        day, so that check-ins go on meanwhile; when it breaks off, the days before are done.
 
         Raises:
             ValidationError: the range.
             AuthorizationError: the caller sees only part of the history, which must not replace all.
         """
-        if not principal.holds_unconditionally("analytics.write"):
+        if not principal.holds_unconditionally(WRITE):
             raise AuthorizationError
         _check_range(start, end)
-        before = await self.database.read(lambda s: AnalyticsRepository(s).days(start, end))
-        history = await self._history(principal, start, end)
-
-        def replace(session: Session) -> int:
-            repository = AnalyticsRepository(session)
-            now = repository.days(start, end)
-            gone = {
-                key: state.version
-                for key, state in now.items()
-                if key not in history and before.get(key) == state
-            }
-            wrong = {
-                key: state
-                for key, state in history.items()
-                if key not in now or (now[key] != state and now[key].version <= state.version)
-            }
-            repository.remove(gone)
-            repository.store([_row(principal.tenant_id, key, state) for key, state in wrong.items()])
-            return len(gone) + len(wrong)
-
-        changed = await self.database.write(replace)
-        return Rebuilt(len(history), changed)
-
-    async def _history(self, principal: Principal, start: date, end: date) -> dict[StudentDate, DayState]:
-        found: dict[StudentDate, DayState] = {}
-        query = {"from": start.isoformat(), "to": end.isoformat(), "limit": str(HISTORY_PAGE)}
-        while True:
-            answer = await self._client.call(
-                tenant.SERVICE, "GET", tenant.DAYS_PATH, principal=principal, query=query
-            )
-            page = msgspec.convert(answer, Page[StudentDay])
-            for day in page.items:
-                key = StudentDate(day.studentId, date.fromisoformat(day.date))
-                found[key] = DayState(day.classId, day.className, day.state, day.version)
-            if page.nextCursor is None:
-                return found
-            query = {**query, "cursor": page.nextCursor}
-
-
-def _newest(messages: Iterable[Message]) -> list[DayRow]:
-    """One row per child and day: the newest state that these messages tell of."""
-    newest: dict[tuple[str, StudentDate], DayState] = {}
-    for message in messages:
-        event = msgspec.convert(message.data, AttendanceUpdated)
-        key = message.tenantId, StudentDate(event.studentId, _day(event.date))
-        if key not in newest or newest[key].version < event.dayVersion:
-            newest[key] = DayState(event.classId, event.className, event.dayState, event.dayVersion)
-    return [_row(tenant_id, key, state) for (tenant_id, key), state in newest.items()]
-
-
-def _row(tenant_id: str, key: StudentDate, state: DayState) -> DayRow:
-    return DayRow(tenant_id, key.date.isoformat(), key.student_id, *state)
-
-
-def _day(iso: str) -> date:
-    try:
-        return date.fromisoformat(iso)
-    except ValueError:
-        raise ValidationError.of("date", "日期格式不正确", "is not an ISO date") from None
+        total = Rebuilt(0, 0)
+        for offset in range((end - start).days + 1):
+            day = await rebuild_day(self.database, self._client, principal, start + timedelta(offset))
+            total = Rebuilt(total.read + day.read, total.changed + day.changed)
+        return total
 
 
 def _check_range(start: date, end: date) -> None:
@@ -217,5 +181,4 @@ def _sum(many: Sequence[Counts]) -> Counts:
 
 
 def _rate(counts: Counts) -> float | None:
-    came = counts.present + counts.late + counts.left
-    return round(came / counts.total, 4) if counts.total else None
+    return round(counts.attended / counts.total, 4) if counts.total else None

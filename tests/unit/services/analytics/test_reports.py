@@ -5,19 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.support.tenant_side import TEACHERS_CLASSES
 from tests.unit.services.analytics.world import PRINCIPAL, STAR, SUN, TEACHER, World, event, play
 
+from yuanlian.contracts.tenant import ATTRIBUTES_PATH
 from yuanlian.kit.identity.principal import Principal
 
 NOBODY = Principal("user_n", SUN, permissions=frozenset(("notification.read",)))
 RANGE = "?from=2026-11-23&to=2026-11-24"
 
 
+def reader(user_id: str, *conditions: str) -> Principal:
+    """Holds ``analytics.read`` under these conditions and attendance of everybody, as a teacher who is
+    the health officer as well."""
+    held = {"analytics.read": conditions} if conditions else {}
+    return Principal(user_id, SUN, (), frozenset(("analytics.read", "attendance.read")), held)
+
+
 async def two_days(world: World) -> None:
     await world.count(
         event("s1", "present"),
         event("s2", "late"),
-        event("s3", "left"),
+        event("s3", "left", attended=True, arrived_late=True),
         event("s4", "absent"),
         event("s5", "leave"),
         event("s6", "unchecked"),
@@ -38,11 +47,34 @@ def test_daily_counts_every_state_per_class_and_day(tmp_path: Path) -> None:
             {"classId": "class_2", "className": "小二班"},
         )
         assert reply.data["items"] == [
-            {"date": "2026-11-23", **small, **nothing, "present": 1, "total": 1},
-            {"date": "2026-11-24", **small, **dict.fromkeys(nothing, 1), "total": 5},
-            {"date": "2026-11-24", **other, **nothing, "absent": 1, "total": 1},
+            {
+                "date": "2026-11-23",
+                **small,
+                **nothing,
+                "present": 1,
+                "total": 1,
+                "attended": 1,
+                "lateArrivals": 0,
+            },
+            {
+                "date": "2026-11-24",
+                **small,
+                **dict.fromkeys(nothing, 1),
+                "total": 5,
+                "attended": 3,
+                "lateArrivals": 2,
+            },
+            {
+                "date": "2026-11-24",
+                **other,
+                **nothing,
+                "absent": 1,
+                "total": 1,
+                "attended": 0,
+                "lateArrivals": 0,
+            },
         ]
-        assert (reply.data["nextCursor"], reply.data["total"]) == (None, 3)
+        assert (reply.data["nextCursor"], reply.data["total"]) == (None, None)
 
     play(tmp_path, scenario)
 
@@ -69,7 +101,87 @@ def test_a_teacher_sees_their_classes_only(tmp_path: Path) -> None:
         assert (await world.ask(TEACHER, "GET", f"daily{RANGE}&classId=class_2")).status == 403
         summary = await world.ask(TEACHER, "GET", f"summary{RANGE}")
         assert summary.data["totals"]["total"] == 6
-        assert all(asked_by == TEACHER for _, asked_by, _ in world.tenant.calls)
+        assert {(call.path, call.principal.user_id) for call in world.tenant.calls} == {
+            (ATTRIBUTES_PATH, TEACHER.user_id)
+        }
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "classes"),
+    [
+        ((), {"class_1", "class_2"}),
+        (TEACHERS_CLASSES, {"class_1"}),
+        (("false",), set()),
+        (("false", *TEACHERS_CLASSES), {"class_1"}),
+        (("resource.classId == 'class_2'",), {"class_2"}),
+        (("resource.id in user.childClassIds",), {"class_1"}),
+        (("resource.",), set()),
+        (("user.classIds",), set()),
+    ],
+)
+def test_the_condition_of_analytics_decides_class_by_class(
+    tmp_path: Path, conditions: tuple[str, ...], classes: set[str]
+) -> None:
+    async def scenario(world: World) -> None:
+        await two_days(world)
+        who = reader("user_t", *conditions)
+        daily = await world.ask(who, "GET", f"daily{RANGE}")
+        assert {item["classId"] for item in daily.data["items"]} == classes
+        summary = (await world.ask(who, "GET", f"summary{RANGE}")).data
+        assert {rate["classId"] for rate in summary["classes"]} == classes
+        assert summary["totals"]["total"] == 6 * ("class_1" in classes) + ("class_2" in classes)
+        for class_id in ("class_1", "class_2"):
+            one = await world.ask(who, "GET", f"daily{RANGE}&classId={class_id}")
+            assert one.status == (200 if class_id in classes else 403)
+
+    play(tmp_path, scenario)
+
+
+def test_who_looks_after_no_class_sees_none(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await two_days(world)
+        who = reader("user_m", *TEACHERS_CLASSES)
+        assert (await world.ask(who, "GET", f"daily{RANGE}")).data["items"] == []
+        assert (await world.ask(who, "GET", f"summary{RANGE}")).data["totals"]["total"] == 0
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("who", [PRINCIPAL, TEACHER])
+@pytest.mark.parametrize("limit", [1, 3, 50])
+def test_pages_go_from_the_first_day_to_the_last_without_gap_or_repeat(
+    tmp_path: Path, who: Principal, limit: int
+) -> None:
+    async def scenario(world: World) -> None:
+        days = [f"2026-11-{day:02}" for day in range(1, 5)]
+        await world.count(
+            *(event(f"{on}{n}", on=on, class_id=f"class_{n}") for on in days for n in (1, 2, 3))
+        )
+        seen: list[tuple[str, str]] = []
+        cursor = ""
+        while True:
+            query = f"?from=2026-11-01&to=2026-11-30&limit={limit}{cursor}"
+            page = (await world.ask(who, "GET", f"daily{query}")).data
+            assert 0 < len(page["items"]) <= limit
+            seen += [(item["date"], item["classId"]) for item in page["items"]]
+            if page["nextCursor"] is None:
+                break
+            cursor = f"&cursor={page['nextCursor']}"
+        visible = ("class_1", "class_2", "class_3") if who is PRINCIPAL else ("class_1",)
+        assert seen == [(on, class_id) for on in days for class_id in visible]
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), [("&limit=0", "limit"), ("&limit=201", "limit"), ("&cursor=x", "cursor")]
+)
+def test_a_wrong_page_says_so(tmp_path: Path, query: str, field: str) -> None:
+    async def scenario(world: World) -> None:
+        reply = await world.ask(PRINCIPAL, "GET", f"daily{RANGE}{query}")
+        assert (reply.status, list(reply.problems)) == (400, [field])
 
     play(tmp_path, scenario)
 
@@ -78,7 +190,9 @@ def test_the_summary_adds_up(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await two_days(world)
         data = (await world.ask(PRINCIPAL, "GET", f"summary{RANGE}")).data
-        assert data["totals"] == {"present": 2, "late": 1, "absent": 2, "leave": 1, "left": 1, "total": 7}
+        states = {"present": 2, "late": 1, "absent": 2, "leave": 1, "left": 1, "total": 7}
+        assert data["totals"] == {**states, "attended": 4, "lateArrivals": 2}
+        assert sum(states.values()) == 2 * data["totals"]["total"]
         assert data["attendanceRate"] == round(4 / 7, 4)
         assert [(d["date"], d["attendanceRate"]) for d in data["days"]] == [
             ("2026-11-23", 1.0),

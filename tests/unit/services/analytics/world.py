@@ -1,4 +1,4 @@
-"""An analytics service on a real database, beside a tenant service that answers from memory."""
+"""An analytics service beside the real tenant service, on one database."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import select
-from tests.support.tenant_answers import Reply, TenantAnswers, ask
+from tests.support.tenant_side import STAR, SUN, TEACHERS_CLASSES, Reply, TenantSide, ask
 
 from yuanlian.contracts.attendance import ATTENDANCE_UPDATE, AttendanceUpdated, DayState, StudentDay
-from yuanlian.contracts.tenant import CHANNELS_PATH, DAYS_PATH, Channels
 from yuanlian.kit.clock import ManualClock
 from yuanlian.kit.database.schema import Base
 from yuanlian.kit.database.sqlite import SqliteDatabase
-from yuanlian.kit.envelope import Page
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.messaging.message import Message
@@ -25,17 +23,17 @@ from yuanlian.kit.tenancy.scope import across_tenants
 from yuanlian.services.analytics.models import StudentDayRow
 from yuanlian.services.analytics.module import module
 
-SUN, STAR = "tenant_sun", "tenant_star"
+__all__ = ["PRINCIPAL", "STAR", "SUN", "TEACHER", "TODAY", "Row", "World", "event", "play"]
+
 TODAY = "2026-11-24"
-PRINCIPAL = Principal("user_p", SUN, permissions=frozenset(("analytics.read", "analytics.write")))
+PRINCIPAL = Principal(
+    "user_p", SUN, permissions=frozenset(("analytics.read", "analytics.write", "attendance.read"))
+)
 TEACHER = Principal(
     "user_t",
     SUN,
     permissions=frozenset(("analytics.read", "analytics.write")),
-    conditions={
-        "analytics.read": ("resource.classId in user.classIds",),
-        "analytics.write": ("resource.classId in user.classIds",),
-    },
+    conditions={"analytics.read": TEACHERS_CLASSES, "analytics.write": TEACHERS_CLASSES},
 )
 
 
@@ -46,6 +44,8 @@ class Row(NamedTuple):
     class_id: str
     class_name: str
     state: str
+    attended: bool
+    arrived_late: bool
     version: int
 
 
@@ -55,10 +55,7 @@ class World:
         self.database = SqliteDatabase(folder / "test.db")
         self.database.migrate(Base.metadata.create_all)
         self.identity = InternalIdentity(b"k" * 32, clock)
-        self.tenant = TenantAnswers()
-        self.tenant.answers[CHANNELS_PATH] = lambda _who, _query: Channels(("class:class_1", "user"))
-        self.tenant.answers[DAYS_PATH] = self._days
-        self.history: dict[tuple[str, str], StudentDay] = {}
+        self.tenant = TenantSide(self.database, clock, self.identity)
         self.module = module(database=self.database, clock=clock, identity=self.identity, client=self.tenant)
 
     async def count(self, *messages: Message) -> None:
@@ -68,7 +65,17 @@ class World:
 
     async def rows(self) -> set[Row]:
         r = StudentDayRow
-        query = select(r.tenant_id, r.date, r.student_id, r.class_id, r.class_name, r.state, r.version)
+        query = select(
+            r.tenant_id,
+            r.date,
+            r.student_id,
+            r.class_id,
+            r.class_name,
+            r.state,
+            r.attended,
+            r.arrived_late,
+            r.version,
+        )
         with across_tenants("test"):
             return await self.database.read(lambda s: {Row(*row) for row in s.execute(query)})
 
@@ -77,13 +84,14 @@ class World:
             self.module.app, self.identity, who, method, f"/api/analytics/attendance/{path}", data, **headers
         )
 
-    def remember(self, messages: Iterable[Message]) -> None:
-        """The tenant service's history after these events."""
+    async def remember(self, messages: Iterable[Message]) -> int:
+        """The tenant service's history after these events of one kindergarten; its days."""
+        history: dict[tuple[str, str], StudentDay] = {}
         for message in messages:
             event = msgspec.convert(message.data, AttendanceUpdated)
             key = event.date, event.studentId
-            if key not in self.history or self.history[key].version < event.dayVersion:
-                self.history[key] = StudentDay(
+            if key not in history or history[key].version < event.dayVersion:
+                history[key] = StudentDay(
                     event.studentId,
                     event.classId,
                     event.className,
@@ -91,18 +99,15 @@ class World:
                     event.dayState,
                     event.dayVersion,
                 )
-
-    def _days(self, _who: Principal, query: dict[str, str]) -> Page[StudentDay]:
-        wanted = [day for (on, _), day in sorted(self.history.items()) if query["from"] <= on <= query["to"]]
-        start, limit = int(query.get("cursor", "0")), int(query["limit"])
-        end = start + limit
-        return Page(wanted[start:end], str(end) if end < len(wanted) else None)
+        await self.tenant.remember(SUN, history.values())
+        return len(history)
 
 
 def play(folder: Path, scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
         world = World(folder)
         try:
+            await world.tenant.furnish()
             await scenario(world)
         finally:
             await world.database.close()
@@ -119,6 +124,8 @@ def event(
     class_id: str = "class_1",
     tenant_id: str = SUN,
     late: bool = False,
+    attended: bool = False,
+    arrived_late: bool = False,
 ) -> Message:
     data = AttendanceUpdated(
         id=f"event_{student}_{on}_{version}",
@@ -133,6 +140,8 @@ def event(
         occurredAt=1,
         receivedAt=2,
         late=late,
+        attended=attended,
+        arrivedLate=arrived_late,
     )
     id_ = f"msg_{tenant_id}_{data.id}"
     return Message.new(ATTENDANCE_UPDATE, tenant_id, msgspec.to_builtins(data), id_=id_)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import HeaderParameter, QueryParameter
+from litestar.params import FromQuery, HeaderParameter, JSONBody, QueryParameter
 
 from yuanlian.contracts.attendance import StudentDay
 from yuanlian.kit.envelope import Body, Envelope, Page
@@ -31,7 +31,7 @@ IdempotencyKey = Annotated[str | None, HeaderParameter(name="Idempotency-Key", p
 def routes(service: AttendanceService) -> list[HTTPRouteHandler]:
     @post("/api/tenant/attendance/events", summary="Record one attendance event")
     async def record(
-        data: Body[AttendanceEventIn], idempotency_key: IdempotencyKey = None
+        data: JSONBody[Body[AttendanceEventIn]], idempotency_key: IdempotencyKey = None
     ) -> Response[Envelope[AttendanceEventOut]]:
         """201 when recorded; a repeat of the same ``eventId`` or ``Idempotency-Key`` gets the first
         result with 200 and ``duplicate``."""
@@ -39,13 +39,13 @@ def routes(service: AttendanceService) -> list[HTTPRouteHandler]:
         return reply(recorded, 200 if recorded.duplicate else 201)
 
     @post("/api/tenant/attendance/events/batch", summary="Record up to 500 events", status_code=200)
-    async def record_batch(data: Body[BatchIn]) -> Response[Envelope[BatchOut]]:
+    async def record_batch(data: JSONBody[Body[BatchIn]]) -> Response[Envelope[BatchOut]]:
         """Results in the order of the items; each item succeeds or fails alone."""
         return reply(await service.record_batch(require(WRITE), data.data.items))
 
     @get("/api/tenant/attendance/board", summary="The board of a day")
     async def board(
-        classId: str | None = None,  # noqa: N803 - wire name
+        classId: FromQuery[str | None] = None,  # noqa: N803 - wire name
         day: Annotated[date | None, QueryParameter(name="date")] = None,
     ) -> Response[Envelope[Board]]:
         """Counts and children of one class, or of every class the caller may see."""
@@ -53,11 +53,11 @@ def routes(service: AttendanceService) -> list[HTTPRouteHandler]:
 
     @get("/api/tenant/attendance/events", summary="History, newest first")
     async def history(
-        studentId: str | None = None,  # noqa: N803 - wire name
+        studentId: FromQuery[str | None] = None,  # noqa: N803 - wire name
         since: Annotated[str | None, QueryParameter(name="from")] = None,
         until: Annotated[str | None, QueryParameter(name="to")] = None,
         limit: Limit = DEFAULT_LIMIT,
-        cursor: str | None = None,
+        cursor: FromQuery[str | None] = None,
     ) -> Response[Envelope[Page[AttendanceEventOut]]]:
         """``from`` and ``to`` are epoch milliseconds or ISO dates of the tenant; dates are inclusive."""
         principal = require(READ)
@@ -70,7 +70,7 @@ def routes(service: AttendanceService) -> list[HTTPRouteHandler]:
         first: Annotated[date, QueryParameter(name="from")],
         last: Annotated[date, QueryParameter(name="to")],
         limit: Limit = DEFAULT_LIMIT,
-        cursor: str | None = None,
+        cursor: FromQuery[str | None] = None,
     ) -> Response[Envelope[Page[StudentDay]]]:
         """Every child's state of each day in the range; needs unconditional ``attendance.read``."""
         return reply(await service.days(require(READ), first, last, limit, cursor))
