@@ -113,36 +113,41 @@ class AnalyticsRepository:
         self, start: date, end: date, classes: Collection[str] | None, after: ClassDate | None, limit: int
     ) -> Sequence[Row[Any]]:
         """``date class_id class_name`` and the counts, in that order, of what follows ``after``."""
-        columns = (_D.date, _D.class_id, func.max(_D.class_name).label("class_name"))
-        query = _counted(start, end, classes, *columns)
+        which = _recorded(start, end, classes)
         if after is not None:
             day, class_id = after
-            query = query.where(_D.date >= day, or_(_D.date > day, _D.class_id > class_id))
+            which &= (_D.date >= day) & or_(_D.date > day, _D.class_id > class_id)
+        # A page ends within as many days as it has items: the rest of a year need not be grouped.
+        days = select(_D.date).where(which).distinct().order_by(_D.date).limit(limit).subquery()
+        which &= _D.date <= select(func.max(days.c.date)).scalar_subquery()
+        query = _counts(which, _D.date, _D.class_id, func.max(_D.class_name).label("class_name"))
         query = query.group_by(_D.date, _D.class_id).order_by(_D.date, _D.class_id)
         return self._session.execute(query.limit(limit)).all()
 
     def per_day(self, start: date, end: date, classes: Collection[str] | None) -> Sequence[Row[Any]]:
-        query = _counted(start, end, classes, _D.date)
+        query = _counts(_recorded(start, end, classes), _D.date)
         return self._session.execute(query.group_by(_D.date).order_by(_D.date)).all()
 
     def per_class(self, start: date, end: date, classes: Collection[str] | None) -> Sequence[Row[Any]]:
-        columns = (_D.class_id, func.max(_D.class_name).label("class_name"))
-        query = _counted(start, end, classes, *columns)
+        name = func.max(_D.class_name).label("class_name")
+        query = _counts(_recorded(start, end, classes), _D.class_id, name)
         return self._session.execute(query.group_by(_D.class_id).order_by(_D.class_id)).all()
 
 
-def _counted(
-    start: date, end: date, classes: Collection[str] | None, *columns: ColumnElement[Any]
-) -> Select[Any]:
+def _recorded(start: date, end: date, classes: Collection[str] | None) -> ColumnElement[bool]:
     """``classes``: only these; None for all. A day that is ``unchecked`` is no record."""
-    query = select(
+    which = _D.date.between(start, end) & _D.state.in_(STATES)
+    return which if classes is None else which & _D.class_id.in_(classes)
+
+
+def _counts(which: ColumnElement[bool], *columns: ColumnElement[Any]) -> Select[Any]:
+    return select(
         *columns,
         *(_number_of(_D.state == state).label(state) for state in STATES),
         func.count().label("total"),
         _number_of(_D.attended).label("attended"),
         _number_of(_D.arrived_late).label("lateArrivals"),
-    ).where(_D.date.between(start, end), _D.state.in_(STATES))
-    return query if classes is None else query.where(_D.class_id.in_(classes))
+    ).where(which)
 
 
 def _number_of(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -157,7 +157,9 @@ def test_pages_go_from_the_first_day_to_the_last_without_gap_or_repeat(
     async def scenario(world: World) -> None:
         days = [f"2026-11-{day:02}" for day in range(1, 5)]
         await world.count(
-            *(event(f"{on}{n}", on=on, class_id=f"class_{n}") for on in days for n in (1, 2, 3))
+            *(event(f"{on}{n}", on=on, class_id=f"class_{n}") for on in days for n in (1, 2, 3)),
+            *(event(f"x{n}", on=f"2026-10-{n:02}", tenant_id=STAR) for n in range(1, 31)),
+            *(event(f"y{n}", on=f"2026-11-{n:02}", tenant_id=STAR) for n in range(10, 31)),
         )
         seen: list[tuple[str, str]] = []
         cursor = ""
