@@ -15,13 +15,16 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from yuanlian.kit.database.schema import Base, TenantOwned
 
+ACTIVE, INVITED, SUSPENDED = "active", "invited", "suspended"
+
 
 class User(Base):
     """A person's account. What a kindergarten knows of that person (name, phone, e-mail) stands in
     its membership, so that no tenant reads what another one wrote.
 
-    ``managed_by``: the only tenant the user belongs to, whose administrators may reset the
-    password; none for an account that several share.
+    ``managed_by``: the tenant that created the account, whose administrators may reset the password;
+    none, for good, once the person has accepted a seat in a second one. ``chose_password``: the
+    password is the person's own, not one that an administrator set and knows.
     """
 
     __tablename__ = "users"
@@ -29,13 +32,20 @@ class User(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     username: Mapped[str] = mapped_column(unique=True)
     password_hash: Mapped[str] = mapped_column(String(255))
+    chose_password: Mapped[bool]
     status: Mapped[str] = mapped_column(String(16), default="active")
     managed_by: Mapped[str | None]
     created_at: Mapped[int]
 
 
 class Membership(TenantOwned, Base):
-    """``roles``: ids of built-in roles (``teacher``) and of the tenant's own (``role_…``)."""
+    """A seat in a kindergarten. ``roles``: ids of built-in roles (``teacher``) and of the tenant's own
+    (``role_…``). ``status``: ``invited`` until the person has shown the password that the
+    kindergarten chose for the seat, then ``active`` or ``suspended``.
+
+    ``invitation_hash``: that password, where the person has an account of their own already and
+    shows it when accepting. A new account has it for its own, and shows it by signing in.
+    """
 
     __tablename__ = "memberships"
     __table_args__ = (Index(None, "user_id", "tenant_id"),)
@@ -46,8 +56,18 @@ class Membership(TenantOwned, Base):
     email: Mapped[str | None] = mapped_column(String(254))
     roles: Mapped[list[str]]
     status: Mapped[str] = mapped_column(String(16), default="active")
+    invitation_hash: Mapped[str | None] = mapped_column(String(255))
     last_used_at: Mapped[int | None]
     created_at: Mapped[int]
+
+    @property
+    def to_be_accepted(self) -> bool:
+        """An invitation: it gives nothing, and takes nothing away, until its person accepts it."""
+        return self.invitation_hash is not None
+
+    @property
+    def may_be_entered(self) -> bool:
+        return not self.to_be_accepted and self.status in (ACTIVE, INVITED)
 
 
 class Role(TenantOwned, Base):

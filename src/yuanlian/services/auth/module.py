@@ -13,6 +13,8 @@ from yuanlian.kit.tenancy.directory import TenantDirectory
 from yuanlian.services.auth.authority import Authority
 from yuanlian.services.auth.custom_roles import routes as role_routes
 from yuanlian.services.auth.custom_roles.service import RoleService
+from yuanlian.services.auth.invitations import routes as invitation_routes
+from yuanlian.services.auth.invitations.service import InvitationService
 from yuanlian.services.auth.members import routes as member_routes
 from yuanlian.services.auth.members.service import MemberService
 from yuanlian.services.auth.passwords import Argon2Parameters, Passwords
@@ -63,10 +65,12 @@ def module(
         log=log,
         clock=clock,
     )
+    invitations = InvitationService(database, directory=directory, passwords=passwords, throttle=throttle)
     roles = RoleService(database, authority=authority, log=log, clock=clock)
     handlers = [
         *signin_routes.routes(signin),
         *member_routes.routes(members),
+        *invitation_routes.routes(invitations),
         *role_routes.routes(roles),
     ]
     return ServiceModule(

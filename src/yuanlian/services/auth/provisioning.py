@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import SystemClock
 from yuanlian.services.auth import repository
-from yuanlian.services.auth.models import Membership, User
+from yuanlian.services.auth.models import ACTIVE, Membership, User
 from yuanlian.services.auth.passwords import Argon2Parameters, hash_password
 from yuanlian.services.auth.usernames import normalised
 
@@ -31,7 +31,7 @@ class Seat:
 @dataclass(frozen=True, slots=True)
 class Account:
     """A person who can sign in. ``password_hash``: from ``hash_password``; one hash may serve many.
-    ``seats``: who never signed in anywhere gets into the first one."""
+    It counts as the person's own. ``seats``: who never signed in anywhere gets into the first one."""
 
     id: str
     username: str
@@ -64,6 +64,7 @@ def _user(account: Account, created_at: int) -> User:
         id=account.id,
         username=normalised(account.username),
         password_hash=account.password_hash,
+        chose_password=True,
         status="active",
         managed_by=next(iter(tenants)) if len(tenants) == 1 else None,
         created_at=created_at,
@@ -78,7 +79,8 @@ def _membership(account: Account, seat: Seat, created_at: int) -> Membership:
         phone=seat.phone or account.phone,
         email=seat.email or account.email,
         roles=list(seat.roles),
-        status="active",
+        status=ACTIVE,
+        invitation_hash=None,
         last_used_at=None,
         created_at=created_at,
     )

@@ -36,13 +36,15 @@ def delete_user(session: Session, user_id: str) -> None:
     session.execute(delete(User).where(User.id == user_id))
 
 
-def replace_password(session: Session, user_id: str, expected: str, password_hash: str) -> bool:
-    """Whether the hash was still ``expected``: one that somebody else has set meanwhile stays."""
-    statement = (
-        update(User)
-        .where(User.id == user_id, User.password_hash == expected)
-        .values(password_hash=password_hash)
-    )
+def replace_password(
+    session: Session, user_id: str, expected: str, password_hash: str, *, chosen: bool = False
+) -> bool:
+    """Whether the hash was still ``expected``: one that somebody else has set meanwhile stays.
+    ``chosen``: the person's own choice; else it only hashes the same password anew."""
+    values: dict[str, Any] = {"password_hash": password_hash}
+    if chosen:
+        values["chose_password"] = True
+    statement = update(User).where(User.id == user_id, User.password_hash == expected).values(values)
     return cast("CursorResult[Any]", session.execute(statement)).rowcount == 1
 
 

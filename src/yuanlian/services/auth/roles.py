@@ -15,6 +15,7 @@ from yuanlian.services.auth.grants import Permission
 
 PLATFORM = "platform"
 """The operators' tenant; it has no children."""
+PRINCIPAL, PLATFORM_ADMIN = "principal", "platform_admin"
 
 OWN_CLASS = "resource.classId in user.classIds"
 OWN_CHILD = "resource.id in user.studentIds"
@@ -67,12 +68,12 @@ def _of(*names: str, condition: str | None = None) -> tuple[Permission, ...]:
 
 
 _PLATFORM_ADMIN = BuiltInRole(
-    "platform_admin",
+    PLATFORM_ADMIN,
     Text("平台管理员", "Platform admin"),
     _of("tenant.read", "tenant.write", "user.read", "user.write", "role.read", "role.write"),
 )
 _PRINCIPAL = BuiltInRole(
-    "principal",
+    PRINCIPAL,
     Text("园长", "Principal"),
     # Everything there is within a kindergarten; tenants themselves are the operators' business.
     tuple(Permission(*key) for key in CATALOGUE if key[0] != "tenant"),

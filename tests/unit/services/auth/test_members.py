@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.support.auth import PASSWORD, PLATFORM, STAR, SUN, AuthRig, account, with_rig
 
 from yuanlian.services.auth import repository
@@ -70,37 +71,6 @@ def test_users_of_another_tenant_do_not_exist_here(tmp_path: Path) -> None:
         assert (await rig.login("yuanzhang2")).status == 200
         foreign = new("mole", "principal", password=PASSWORD, tenantId=STAR)
         assert (await post(rig, token, foreign)).status == 403
-
-    with_rig(tmp_path, scenario)
-
-
-def test_a_person_with_an_account_joins_without_a_password_and_without_their_data(tmp_path: Path) -> None:
-    async def scenario(rig: AuthRig) -> None:
-        token = await rig.token("yuanzhang2")
-        assert (await post(rig, token, new("laoshi", "teacher", password=PASSWORD))).status == 409
-        joined = await post(rig, token, new("laoshi", "teacher"))
-        assert joined.status == 201
-        assert joined.data["name"] == "新人"
-        assert joined.data["phone"] is None
-        assert (await post(rig, token, new("laoshi", "teacher"))).status == 409
-        assert (await rig.login("laoshi", tenant=STAR)).data["user"]["name"] == "新人"
-        assert (await rig.login("laoshi", tenant=SUN)).data["user"]["name"] == "名-laoshi"
-        missing = await post(rig, token, new("nobody", "teacher"))
-        assert (missing.status, missing.fields) == (400, ["password"])
-
-    with_rig(tmp_path, scenario)
-
-
-def test_a_shared_account_cannot_be_taken_over_by_one_of_its_tenants(tmp_path: Path) -> None:
-    async def scenario(rig: AuthRig) -> None:
-        sun, star = await rig.token("yuanzhang"), await rig.token("yuanzhang2")
-        reset = {"password": "taken over!"}
-        assert (await rig.call("PATCH", "/users/user_laoshi", reset, token=sun)).status == 200
-        await post(rig, star, new("laoshi", "teacher"))
-        for token in (sun, star):
-            assert (await rig.call("PATCH", "/users/user_laoshi", reset, token=token)).status == 403
-        assert (await rig.call("DELETE", "/users/user_laoshi", token=star)).status == 200
-        assert (await rig.call("PATCH", "/users/user_laoshi", reset, token=sun)).status == 200
 
     with_rig(tmp_path, scenario)
 
@@ -189,20 +159,49 @@ def test_absent_fields_stay_and_null_takes_away(tmp_path: Path) -> None:
     with_rig(tmp_path, scenario)
 
 
-def test_the_operator_seats_the_first_principal(tmp_path: Path) -> None:
+def test_a_seat_is_invited_until_its_person_signs_in(tmp_path: Path) -> None:
+    async def scenario(rig: AuthRig) -> None:
+        token = await rig.token("yuanzhang")
+        created = (await post(rig, token, new("xinlai", "teacher", password=PASSWORD))).data
+        one = f"/users/{created['id']}"
+        assert created["status"] == "invited"
+        assert (await rig.call("PATCH", one, {"status": "active"}, token=token)).status == 409
+        assert (await rig.call("PATCH", one, {"password": "handed out anew"}, token=token)).status == 200
+        assert (await rig.login("xinlai")).status == 401
+        assert (await rig.login("xinlai", "handed out anew")).status == 200
+        assert (await rig.call("GET", one, token=token)).data["status"] == "active"
+        assert (await post(rig, token, new("xinlai", "teacher", password=PASSWORD))).status == 409
+
+    with_rig(tmp_path, scenario)
+
+
+def test_the_operator_seats_principals_with_new_accounts_and_nobody_else(tmp_path: Path) -> None:
     async def scenario(rig: AuthRig) -> None:
         token = await rig.token("admin")
         body = new("diyi", "principal", password=PASSWORD, tenantId=STAR)
-        assert (await post(rig, token, body)).status == 201
+        with capture_logs() as logs:
+            assert (await post(rig, token, body)).status == 201
+        [line] = [log for log in logs if log["event"] == "operator seated a principal"]
+        assert (line["log_level"], line["operator"], line["tenant_id"]) == ("warning", "user_admin", STAR)
+        assert line["username"] == "diyi"
         assert (await rig.login("diyi")).data["user"]["tenantId"] == STAR
         nowhere = new("x1", "principal", password=PASSWORD, tenantId="tenant_none")
         assert (await post(rig, token, nowhere)).status == 404
         platform = new("x2", "platform_admin", password=PASSWORD, tenantId=STAR)
         assert (await post(rig, token, platform)).status == 400
+        for roles in (["teacher"], ["principal", "guardian"]):
+            other = new("x3", *roles, password=PASSWORD, tenantId=STAR)
+            assert (await post(rig, token, other)).status == 403
+        for taken in ("admin", "ADMIN", "yuanzhang", "jiazhang", "laoshi"):
+            seat = new(taken, "principal", password=PASSWORD, tenantId=STAR)
+            assert (await post(rig, token, seat)).status == 409
+        assert (await rig.call("POST", "/switch", {"tenantId": STAR}, token=token)).status == 403
         assert (await rig.call("GET", "/users/user_yuanzhang", token=token)).status == 404
         colleague = new("admin2", "platform_admin", password=PASSWORD)
         assert (await post(rig, token, colleague)).status == 201
         assert (await rig.login("admin2")).data["user"]["tenantId"] == PLATFORM
+        mole = new("yuanzhang", "platform_admin", password=PASSWORD)
+        assert (await post(rig, token, mole)).status == 409
 
     with_rig(tmp_path, scenario)
 
@@ -211,6 +210,7 @@ def test_the_operator_seats_the_first_principal(tmp_path: Path) -> None:
     ("body", "field"),
     [
         (new("x", "teacher", password=PASSWORD), "username"),
+        (new("fine", "teacher"), "password"),
         (new("has space", "teacher", password=PASSWORD), "username"),
         (new("fine", "teacher", password="short"), "password"),
         (new("fine.name", "teacher", password="FINE.name"), "password"),

@@ -25,7 +25,9 @@ def routes(service: MemberService) -> list[ControllerRouterHandler]:
 
     @post(PATH, summary="Add a user to this kindergarten")
     async def create_user(data: JSONBody[Body[NewUser]]) -> Response[Envelope[UserView]]:
-        """With a password: a new account. Without: an account that exists joins."""
+        """The seat is ``invited`` until the person takes it: by signing in with the password given here
+        or, where the username is that of an account already, by accepting the invitation with it.
+        The answer is the same, so that it does not tell who has an account."""
         return reply(await service.create(require(WRITE), data.data), 201)
 
     @get(ONE, summary="One user of this kindergarten")

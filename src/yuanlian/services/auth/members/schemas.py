@@ -22,23 +22,26 @@ Email = Annotated[
 Password = Annotated[str, Meta(min_length=1, max_length=1024)]
 Roles = Annotated[list[Id], Meta(min_length=1, max_length=10)]
 Status = Literal["active", "suspended"]
+Seated = Literal["invited", "active", "suspended"]
 
 
 class NewUser(msgspec.Struct, forbid_unknown_fields=True):
-    """Without ``password``: somebody who has an account already joins this kindergarten.
-    ``tenantId``: for the platform's operators only, to seat somebody in another kindergarten."""
+    """``password``: what the person shows to take the seat. Who has no account yet signs in with it;
+    who has one keeps their own password, and accepts the invitation with this one.
+    ``tenantId``: for the platform's operators only, to seat a principal in a kindergarten."""
 
     username: Annotated[str, Meta(min_length=1, max_length=64)]
     name: Name
     roles: Roles
-    password: Password | None = None
+    password: Password
     phone: Phone | None = None
     email: Email | None = None
     tenantId: Id | None = None
 
 
 class UserChange(msgspec.Struct, forbid_unknown_fields=True):
-    """Absent fields stay; null takes a phone or an e-mail address away. ``password`` resets it."""
+    """Absent fields stay; null takes a phone or an e-mail address away. ``password`` resets it; that of
+    a seat still ``invited`` is the one to take it with."""
 
     name: Name | UnsetType = UNSET
     phone: Phone | UnsetType | None = UNSET
@@ -49,7 +52,7 @@ class UserChange(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class UserView(msgspec.Struct, frozen=True):
-    """A user as this kindergarten knows them."""
+    """A user as this kindergarten knows them. ``invited``: the person has not taken the seat yet."""
 
     id: str
     username: str
@@ -57,7 +60,7 @@ class UserView(msgspec.Struct, frozen=True):
     phone: str | None
     email: str | None
     roles: list[str]
-    status: Status
+    status: Seated
     lastUsedAt: int | None
     createdAt: int
 

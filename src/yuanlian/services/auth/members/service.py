@@ -1,7 +1,8 @@
 """The rules of administering a kindergarten's users.
 
 An account is a person's, and may be used in several kindergartens; each of them administers only
-its membership, and sees only what it wrote there itself.
+its membership, and sees only what it wrote there itself. Who has an account already is invited, and
+becomes a member by accepting (``invitations``).
 """
 
 from __future__ import annotations
@@ -20,24 +21,26 @@ from yuanlian.kit.errors import AuthorizationError, ConflictError, NotFoundError
 from yuanlian.kit.http.pagination import decode_cursor, encode_cursor
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.principal import Principal
-from yuanlian.kit.ids import new_id
 from yuanlian.kit.tenancy.directory import TenantDirectory
 from yuanlian.kit.tenancy.scope import across_tenants, tenant_scope
 from yuanlian.services.auth import repository
 from yuanlian.services.auth.authority import Authority, granted_to, is_operator, known_roles
-from yuanlian.services.auth.members.schemas import NewUser, Status, UserChange, UserView
-from yuanlian.services.auth.models import Membership, Revocation, User
+from yuanlian.services.auth.members.schemas import NewUser, Seated, UserChange, UserView
+from yuanlian.services.auth.members.seating import Newcomer, seat
+from yuanlian.services.auth.models import INVITED, Membership, Revocation, User
 from yuanlian.services.auth.passwords import Passwords, check_policy
 from yuanlian.services.auth.revocation import RevocationLog
-from yuanlian.services.auth.roles import built_in
+from yuanlian.services.auth.roles import PLATFORM, PRINCIPAL
 from yuanlian.services.auth.signin.sessions import Sessions
 from yuanlian.services.auth.throttle import Throttle
 from yuanlian.services.auth.usernames import acceptable, normalised
 
 READ, WRITE = "user.read", "user.write"
 NO_USER = Text("没有这个用户", "No such user")
-TAKEN = Text("用户名已被使用", "The username is taken")
-ALREADY = Text("该用户已是成员", "The user is a member already")
+NOT_TAKEN = Text("本人尚未加入，可移除该用户", "The person has not taken the seat yet; you can remove it")
+ONLY_PRINCIPALS = Text(
+    "平台管理员只能为幼儿园添加园长", "Operators add nobody but principals to a kindergarten"
+)
 SHARED = Text(
     "该账号不由本园独自管理，请本人修改密码", "Only the person can change the password of this account"
 )
@@ -88,21 +91,28 @@ class MemberService:
         return _view(*found)
 
     async def create(self, principal: Principal, body: NewUser) -> UserView:
-        """A member with a new account; without a password, one for an account that exists.
+        """An invited member, with a new account or for an account that exists: see ``seat``.
 
         Raises:
-            ConflictError: the username is taken, or the person is a member already.
+            ConflictError: a member already; among operators, the username is taken.
             AuthorizationError: the roles hold more than the caller does.
         """
         tenant_id = await self._tenant_for(principal, body.tenantId)
         username = normalised(body.username)
-        password_hash = None
-        if body.password is not None:
-            _check_username(username)
-            check_policy("password", body.password, username)
-            password_hash = await self._passwords.hash(body.password)
+        _check_username(username)
+        check_policy("password", body.password, username)
+        newcomer = Newcomer(username, await self._passwords.hash(body.password), body)
         with tenant_scope(tenant_id):
-            return await self._create(principal, tenant_id, username, password_hash, body)
+            view = await self._create(principal, tenant_id, newcomer)
+        if tenant_id != principal.tenant_id:
+            _log.warning(
+                "operator seated a principal",
+                operator=principal.user_id,
+                username=username,
+                seated=view.id,
+                tenant_id=tenant_id,
+            )
+        return view
 
     async def change(self, principal: Principal, user_id: str, body: UserChange) -> UserView:
         """Another role or status ends what the old one allowed at once; a new password ends every
@@ -110,7 +120,8 @@ class MemberService:
 
         Raises:
             AuthorizationError: oneself, somebody who holds more, or the password of an account that
-                other kindergartens use too.
+                this kindergarten did not create, or that another one has used too.
+            ConflictError: the status of somebody who has not taken the seat yet.
         """
         password_hash = None
         if body.password is not UNSET:
@@ -134,7 +145,6 @@ class MemberService:
             raise AuthorizationError
         if await self._directory.find(wanted) is None:
             raise NotFoundError(NO_TENANT)
-        _log.info("operator seats a user", operator=principal.user_id, tenant_id=wanted)
         return wanted
 
     @reads
@@ -142,58 +152,15 @@ class MemberService:
         return _member(session, user_id)[1].username
 
     @writes
-    def _create(
-        self,
-        session: Session,
-        principal: Principal,
-        tenant_id: str,
-        username: str,
-        password_hash: str | None,
-        body: NewUser,
-    ) -> UserView:
-        grants = known_roles(session, tenant_id, body.roles)
+    def _create(self, session: Session, principal: Principal, tenant_id: str, newcomer: Newcomer) -> UserView:
+        grants = known_roles(session, tenant_id, newcomer.body.roles)
         if tenant_id == principal.tenant_id:
             self._authority.may_grant(principal, grants)
-        elif not set(body.roles) <= built_in(tenant_id).keys():
-            raise AuthorizationError
-        user = self._account(session, tenant_id, username, password_hash)
-        member = Membership(
-            tenant_id=tenant_id,
-            user_id=user.id,
-            name=body.name.strip(),
-            phone=body.phone,
-            email=body.email,
-            roles=list(dict.fromkeys(body.roles)),
-            status="active",
-            created_at=self._clock.now_ms(),
-        )
-        repository.insert_memberships(session, [member])
-        return _view(member, user)
-
-    def _account(self, session: Session, tenant_id: str, username: str, password_hash: str | None) -> User:
-        user = repository.user_by_name(session, username)
-        if password_hash is None:
-            if user is None:
-                raise ValidationError.of(
-                    "password", "新账号需要密码", "is required for an account that does not exist yet"
-                )
-            if repository.membership(session, tenant_id, user.id) is not None:
-                raise ConflictError(ALREADY)
-            # Two kindergartens from here on: neither may take the account over.
-            user.managed_by = None
-            return user
-        if user is not None:
-            raise ConflictError(TAKEN)
-        user = User(
-            id=new_id("user"),
-            username=username,
-            password_hash=password_hash,
-            status="active",
-            managed_by=tenant_id,
-            created_at=self._clock.now_ms(),
-        )
-        repository.insert_users(session, [user])
-        return user
+        elif set(newcomer.body.roles) != {PRINCIPAL}:
+            raise AuthorizationError(ONLY_PRINCIPALS)
+        # Operators stay apart from kindergartens: an account is never of both.
+        new_account = principal.tenant_id == PLATFORM
+        return _view(*seat(session, tenant_id, newcomer, self._clock.now_ms(), new_account=new_account))
 
     @writes
     def _change(
@@ -233,15 +200,20 @@ class MemberService:
             self._authority.may_grant(principal, grants)
             member.roles = list(dict.fromkeys(body.roles))
         if body.status is not UNSET:
+            if member.status == INVITED:
+                raise ConflictError(NOT_TAKEN)
             member.status = body.status
         return (member.roles, member.status) != before
 
     def _reset_password(
         self, session: Session, member: Membership, user: User, password_hash: str
     ) -> Iterable[Revocation]:
+        if member.to_be_accepted:
+            member.invitation_hash = password_hash
+            return []
         if user.managed_by != member.tenant_id:
             raise AuthorizationError(SHARED)
-        user.password_hash = password_hash
+        user.password_hash, user.chose_password = password_hash, False
         self._throttle.forgive(session, user.username)
         rows = repository.open_sign_ins(session, user.id, self._clock.now_ms())
         return self._sessions.end(session, [row.id for row in rows])
@@ -265,15 +237,11 @@ class MemberService:
 
     @writes
     def _settle(self, session: Session, user_id: str) -> None:
-        user = repository.user(session, user_id)
-        if user is None:
-            return
-        left = repository.memberships_of(session, user_id)
-        if not left:
+        if all(left.to_be_accepted for left in repository.memberships_of(session, user_id)):
+            # Without a seat nobody can sign in, so nobody could accept any more either.
+            repository.delete_membership(session, user_id)
             repository.forget_sign_ins(session, user_id)
             repository.delete_user(session, user_id)
-        elif len(left) == 1:
-            user.managed_by = left[0].tenant_id
 
 
 def _member(session: Session, user_id: str) -> tuple[Membership, User]:
@@ -309,7 +277,7 @@ def _view(member: Membership, user: User) -> UserView:
         phone=member.phone,
         email=member.email,
         roles=list(member.roles),
-        status=cast(Status, member.status),
+        status=cast(Seated, member.status),
         lastUsedAt=member.last_used_at,
         createdAt=member.created_at,
     )

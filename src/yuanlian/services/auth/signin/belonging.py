@@ -38,7 +38,7 @@ class Belongings:
         self._directory = directory
 
     async def of(self, user_id: str) -> list[Belonging]:
-        """Active memberships in open tenants, the oldest first."""
+        """Memberships that may be entered, in open tenants, the oldest first."""
         with across_tenants("the memberships of a user who signs in"):
             memberships = await self._memberships(user_id)
         found = [(m, await self._directory.find(m.tenant_id)) for m in memberships]
@@ -56,7 +56,7 @@ class Belongings:
 
     @reads
     def _memberships(self, session: Session, user_id: str) -> list[Membership]:
-        return [m for m in repository.memberships_of(session, user_id) if m.status == "active"]
+        return [m for m in repository.memberships_of(session, user_id) if m.may_be_entered]
 
 
 def choose(belongings: Sequence[Belonging], wanted: str | None) -> Belonging:

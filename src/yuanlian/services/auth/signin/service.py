@@ -216,7 +216,7 @@ class SignInService:
         self, session: Session, principal: Principal, verified: str, password_hash: str
     ) -> list[Revocation]:
         """With the sessions that the old one opened: nothing of it outlives this transaction."""
-        if not repository.replace_password(session, principal.user_id, verified, password_hash):
+        if not repository.replace_password(session, principal.user_id, verified, password_hash, chosen=True):
             raise AuthenticationError  # an administrator was faster, and ended this session too
         return self._end_sessions(session, principal, None)
 

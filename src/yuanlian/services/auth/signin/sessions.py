@@ -14,7 +14,7 @@ from yuanlian.kit.identity.tokens import LIFETIME_S
 from yuanlian.kit.ids import new_id
 from yuanlian.services.auth import repository
 from yuanlian.services.auth.authority import granted_to
-from yuanlian.services.auth.models import Membership, RefreshToken, Revocation, SignIn
+from yuanlian.services.auth.models import ACTIVE, Membership, RefreshToken, Revocation, SignIn
 from yuanlian.services.auth.revocation import RevocationLog
 from yuanlian.services.auth.signin.belonging import NOT_A_MEMBER
 from yuanlian.services.auth.tokens import digest, new_refresh_token
@@ -112,7 +112,7 @@ class Sessions:
 
     def _enter(self, session: Session, sign_in: SignIn, tenant_id: str) -> Opened:
         now = self._clock.now_ms()
-        member = self._active_member(session, tenant_id, sign_in.user_id)
+        member = self._entering_member(session, tenant_id, sign_in.user_id)
         member.last_used_at = now
         sign_in.tenant_id = tenant_id
         sign_in.last_used_at = now
@@ -131,13 +131,15 @@ class Sessions:
         )
         return Opened(self._principal(session, member, sign_in.id), secret)
 
-    def _active_member(self, session: Session, tenant_id: str, user_id: str) -> Membership:
+    def _entering_member(self, session: Session, tenant_id: str, user_id: str) -> Membership:
         user = repository.user(session, user_id)
         if user is None or user.status != "active":
             raise AuthenticationError
         member = repository.membership(session, tenant_id, user_id)
-        if member is None or member.status != "active":
+        if member is None or not member.may_be_entered:
             raise AuthorizationError(NOT_A_MEMBER)
+        # A new account, whose first password is the seat's.
+        member.status = ACTIVE
         return member
 
     def _principal(self, session: Session, member: Membership, session_id: str) -> Principal:

@@ -1,0 +1,1 @@
+"""Invitations of people who have an account already."""
