@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from yuanlian.kit.errors import FieldError, ValidationError
@@ -13,7 +13,9 @@ from yuanlian.services.tenant.imports.workbook import is_workbook, read_workbook
 
 MAX_ROWS = 5_000
 MAX_LINES = 20_000
-"""Blank rows included: a sheet may have formatted ones far below the last child."""
+"""Of a CSV file, blank ones included."""
+MAX_LINE = 64 * 1024
+"""Characters: a line of commas alone becomes a cell for each."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "name": ("姓名", "幼儿姓名"),
@@ -47,7 +49,7 @@ def read_table(content: bytes, *, workbook: bool) -> list[Row]:
     if not content:
         raise ValidationError.of("file", "文件是空的", "is empty")
     lines = read_workbook(content) if workbook or is_workbook(content) else _read_csv(content)
-    numbered = ((n, cells) for n, cells in _numbered(lines) if any(cells))
+    numbered = iter(lines)
     number, header = next(numbered, (1, []))
     fields = _columns(number, header)
     rows: list[Row] = []
@@ -60,22 +62,29 @@ def read_table(content: bytes, *, workbook: bool) -> list[Row]:
     return rows
 
 
-def _numbered(lines: Iterable[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    for number, cells in enumerate(lines, 1):
-        if number > MAX_LINES:
-            raise _too_many()
-        yield number, [cell.strip() for cell in cells]
-
-
-def _read_csv(content: bytes) -> Iterator[list[str]]:
-    reader = csv.reader(io.StringIO(_decode(content), newline=""), strict=True)
+def _read_csv(content: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Number and cells of the lines that hold anything."""
+    reader = csv.reader(_lines(_decode(content)), strict=True)
     try:
-        yield from reader
+        for number, cells in enumerate(reader, 1):
+            if number > MAX_LINES:
+                raise _too_many()
+            cells = [cell.strip() for cell in cells]
+            if any(cells):
+                yield number, cells
     except csv.Error:
         line = reader.line_num
         raise ValidationError.of(
             "file", f"不是有效的 CSV（第 {line} 行附近）", f"is not valid CSV (near line {line})"
         ) from None
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text, each of a length that can be asked of one child."""
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        if len(line) > MAX_LINE:
+            raise ValidationError.of(f"row[{number}]", "行过长", "is too long")
+        yield line
 
 
 def _decode(content: bytes) -> str:
