@@ -15,7 +15,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 class EmlMailer:
     """Writes each letter into ``folder``. A file appears whole or not at all, and a letter sent again
-    takes the place of the first. Not synced: a power cut may lose the last letters."""
+    takes the place of the first. Not synced: a power cut may lose the last letters. Only the owner
+    may read them: they are about children."""
 
     def __init__(self, folder: Path, sender: str = "noreply@yuanlian.invalid") -> None:
         self._folder = folder
@@ -29,11 +30,16 @@ class EmlMailer:
         unfinished = self._folder / f".{name}.part"
         try:
             content = compose(email, self._sender).as_bytes()
-            self._folder.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(content)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(unfinished, "wb", opener=_private) as file:
+                file.write(content)
             os.replace(unfinished, self._folder / f"{name}.eml")
         except BadAddressError:
             return Outcome("refused", "invalid address")
         except OSError as error:
             return Outcome("deferred", type(error).__name__)
         return SENT
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

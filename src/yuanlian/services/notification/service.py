@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -17,7 +18,7 @@ from yuanlian.kit.clock import Clock
 from yuanlian.kit.context import current
 from yuanlian.kit.database.database import Database, reads, writes
 from yuanlian.kit.envelope import Page
-from yuanlian.kit.errors import ConflictError, NotFoundError
+from yuanlian.kit.errors import ConflictError, FieldError, NotFoundError, ValidationError
 from yuanlian.kit.http.client import ServiceClient
 from yuanlian.kit.http.pagination import encode_cursor
 from yuanlian.kit.i18n import DEFAULT_LOCALE, Locale, Text
@@ -39,6 +40,7 @@ from yuanlian.services.notification.telling import Notice, Told, addressees, not
 from yuanlian.services.notification.templates import ANNOUNCEMENT, render
 
 CONSUMER = "notification"
+_CONTROL = Text("不能含有控制字符", "must not contain control characters")
 
 
 class NotificationService:
@@ -162,9 +164,11 @@ class NotificationService:
         address it. A repeat with the same key returns the first result.
 
         Raises:
+            ValidationError: control characters in the text.
             AuthorizationError, NotFoundError: from the tenant service.
             ConflictError: the key was used for another announcement.
         """
+        _check_text(wanted)
         first = await self.database.read(lambda s: _repeat(s, principal, wanted, idempotency_key))
         if first is not None:
             return first
@@ -225,6 +229,18 @@ class NotificationService:
             user_id=principal.user_id,
         )
         return AnnouncementSent(id_, len(people)), self._store(session, [notice])
+
+
+def _check_text(wanted: NewAnnouncement) -> None:
+    """Lines and tabs are text; other control characters (Unicode ``Cc``) are nothing that a person
+    writes, and some databases, mail servers and terminals choke on them or obey them."""
+    problems = [
+        FieldError(name, _CONTROL)
+        for name, text in (("title", wanted.title), ("body", wanted.body))
+        if any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in text)
+    ]
+    if problems:
+        raise ValidationError(details=problems)
 
 
 def _repeat(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import email
+import os
+import stat
 from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
@@ -59,6 +61,18 @@ def test_a_queued_email_becomes_a_letter_and_its_receipt_says_sent(tmp_path: Pat
         assert await world.receipts() == {("李奶奶", "email", "sent")}
 
     play(tmp_path, scenario)
+
+
+def test_letters_on_disk_are_for_their_owner_alone(tmp_path: Path) -> None:
+    letter = Email("msg_1", "a@example.org", "题目", "正文\n", "<p>正文</p>", 1_700_000_000_000)
+    folder = tmp_path / "data" / "mail"
+    before = os.umask(0)
+    try:
+        asyncio.run(EmlMailer(folder).send([letter]))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert [stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()] == [0o600]
 
 
 def test_a_redelivered_email_is_not_sent_again(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
-"""A notification service on a real database, with a folder for e-mail and the tenant service's
-answers in memory."""
+"""A notification service beside the real tenant service, on one database, with a folder for e-mail."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import func, select
-from tests.support.tenant_answers import Reply, TenantAnswers, ask
+from tests.support.tenant_side import STAR, SUN, Reply, TenantSide, ask
 
 from yuanlian.contracts.attendance import ATTENDANCE_UPDATE, AttendanceUpdated, Recipient
 from yuanlian.kit.clock import ManualClock
@@ -29,8 +28,11 @@ from yuanlian.services.notification.mailer import Mailer
 from yuanlian.services.notification.models import Notification, Receipt
 from yuanlian.services.notification.module import module
 
+__all__ = [
+    "FATHER", "GRANNY", "MOTHER", "NOW", "STAR", "SUN", "UNCLE", "Shown", "World", "event", "person", "play",
+]  # fmt: skip
+
 NOW = 1_795_478_400_000  # 2026-11-24 08:00 in Shanghai
-SUN, STAR = "tenant_sun", "tenant_star"
 
 MOTHER = Recipient("guardian_m", "李妈妈", "母亲", userId="user_m", email="m@example.org")
 FATHER = Recipient("guardian_f", "李爸爸", "父亲", userId="user_f")
@@ -65,7 +67,7 @@ class World:
         self.database = SqliteDatabase(folder / "test.db")
         self.database.migrate(Base.metadata.create_all)
         self.identity = InternalIdentity(b"k" * 32, self.clock)
-        self.tenant = TenantAnswers()
+        self.tenant = TenantSide(self.database, self.clock, self.identity)
         self.hub = MemoryHub(msgspec.json.encode)
         self.shown: list[Shown] = []
         for tenant_id in (SUN, STAR):
@@ -122,6 +124,7 @@ def play(folder: Path, scenario: Callable[[World], Coroutine[Any, Any, None]], *
     async def run() -> None:
         world = World(folder, **options)
         try:
+            await world.tenant.furnish()
             await scenario(world)
         finally:
             await world.database.close()
