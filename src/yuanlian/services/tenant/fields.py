@@ -13,16 +13,16 @@ from yuanlian.kit.i18n import Text
 OLDEST_BIRTH = date(2000, 1, 1)
 GENDERS = ("male", "female")
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # A mainland mobile number, or E.164 (ITU-T) for everybody else.
-_PHONE = re.compile(r"1\d{10}|\+[1-9]\d{6,14}", re.ASCII)
+_PHONE = re.compile(r"1[0-9]{10}|\+[1-9][0-9]{6,14}")
 # One @, a dotted host, nothing that could end a header line; RFC 5321 §4.5.3.1 for the lengths.
 _EMAIL = re.compile(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}"
 )
 # RFC 1123 §2.1; at least two labels, so that an address is not mistaken for a first label.
 _HOST = re.compile(
-    r"(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
+    r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
 
 REQUIRED = Text("缺少必填字段", "is required")
@@ -82,7 +82,7 @@ class Fields:
         """A mainland mobile number (11 digits), or E.164 (``+`` and digits); spaces and dashes dropped."""
         value = re.sub(r"[\s-]", "", value)
         # The same person must be found again, however the number was written.
-        value = re.sub(r"^\+86(?=1\d{10}$)", "", value)
+        value = re.sub(r"^\+86(?=1[0-9]{10}\Z)", "", value)
         if not _PHONE.fullmatch(value):
             self.refuse(
                 field,

@@ -6,12 +6,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy.orm import Session
 from tests.unit.services.tenant.roster_world import World, head, mother, run, teacher
 
 from yuanlian.services.tenant.attendance.models import AttendanceDay
 from yuanlian.services.tenant.roster.models import Guardian, Guardianship, Student
+from yuanlian.services.tenant.wire import Id
 
 CHILD = {"name": "小明", "gender": "male", "birthDate": "2022-05-01", "classId": "class_a1"}
 
@@ -251,3 +253,10 @@ def test_without_identity_or_permission_nothing_is_answered(tmp_path: Path) -> N
         assert (await world.as_(mother("a"))("POST", "/students", CHILD)).status == 403
 
     run(tmp_path, scenario)
+
+
+def test_an_id_is_one_line_of_ascii() -> None:
+    assert msgspec.convert("class_a1", Id) == "class_a1"
+    for id_ in ("class_a1\n", "class_\u0661", "", "x" * 65):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(id_, Id)

@@ -15,7 +15,7 @@ from yuanlian.services.tenant.imports.table import Row
 
 _GENDERS = {"男": "male", "女": "female", "male": "male", "female": "female", "m": "male", "f": "female"}
 # As people write dates in spreadsheets: 2021-9-3, 2021/9/3, 2021.9.3, 2021年9月3日.
-_LOOSE_DATE = re.compile(r"(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?", re.ASCII)
+_LOOSE_DATE = re.compile(r"([0-9]{4})[-/.年]([0-9]{1,2})[-/.月]([0-9]{1,2})日?")
 
 
 class Parent(NamedTuple):

@@ -13,7 +13,11 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Domain = Annotated[str, Meta(max_length=300)]
 TimeZone = Annotated[str, Meta(max_length=64, description="IANA name, such as Asia/Shanghai")]
 LateAfter = Annotated[
-    str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="Local time after which a child is late")
+    str,
+    Meta(
+        pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)",
+        description="Local time after which a child is late",
+    ),
 ]
 
 

@@ -141,7 +141,9 @@ def _fill(row: TenantRow, body: NewTenant | TenantChange, isolations: Collection
 
 @cache
 def _time_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    """Places, and UTC: names such as ``localtime`` or ``Factory`` mean another time on another machine,
+    or none."""
+    return frozenset(name for name in available_timezones() if "/" in name or name == "UTC")
 
 
 def _view(row: TenantRow) -> TenantView:
