@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import termios
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -160,6 +163,33 @@ def test_ctrl_c_does_not_wait_for_a_thread_that_still_computes(tmp_path: Path) -
         "stopped",
         "stopped; threads still at work were left behind",
     ]
+
+
+def test_closing_the_terminal_stops_the_platform_that_runs_in_it(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "yuanlian.runtime.cli", "up", "--port", "0", "--admin-port", "0"]
+    process = subprocess.Popen(
+        [*command, "--data-dir", str(tmp_path / "data")],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=tmp_path,
+        preexec_fn=_own_the_terminal,
+    )
+    os.close(theirs)
+    seen = b""
+    while b"Ctrl-C" not in seen:
+        seen += os.read(ours, 4096)
+    process.send_signal(signal.SIGHUP)  # with the terminal there, it is about the routes
+    while b"routes replaced" not in seen:
+        seen += os.read(ours, 4096)
+    os.close(ours)
+    assert process.wait(timeout=10) == 0
+
+
+def _own_the_terminal() -> None:
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _tap(teacher: Person, number: int) -> int:

@@ -144,7 +144,7 @@ async def _running(platform: Embedded, stop: _Stop) -> AsyncIterator[Addresses]:
         await platform.relay.start()
         stack.push_async_callback(stop.end, "relay", platform.relay.stop)
         await platform.register()
-        await stack.enter_async_context(_background(platform))
+        await stack.enter_async_context(_background(platform, stop))
         public_url = await _listen(public, settings.host, settings.port, "YUANLIAN_PORT")
         stack.push_async_callback(_drain, public, platform, stop)
         yield Addresses(public_url, admin_url)
@@ -166,14 +166,14 @@ async def _drain(public: GatewayServer, platform: Embedded, stop: _Stop) -> None
 
 
 @contextlib.asynccontextmanager
-async def _background(platform: Embedded) -> AsyncIterator[None]:
+async def _background(platform: Embedded, stop: _Stop) -> AsyncIterator[None]:
     """What goes on beside the requests, and ends with them."""
     chores = [_keep_registered(platform), keep_tidy(platform.database, platform.clock)]
     if platform.settings.routes is not None:
         chores.append(routing.follow(platform.routes, platform.gateway))
     tasks = [asyncio.create_task(chore) for chore in chores]
     try:
-        with _reloading_on_hangup(platform):
+        with _heeding_hangups(platform, stop):
             yield
     finally:
         for task in tasks:
@@ -182,17 +182,21 @@ async def _background(platform: Embedded) -> AsyncIterator[None]:
 
 
 @contextlib.contextmanager
-def _reloading_on_hangup(platform: Embedded) -> Iterator[None]:
-    """SIGHUP: the operator has changed the routes."""
+def _heeding_hangups(platform: Embedded, stop: _Stop) -> Iterator[None]:
+    """SIGHUP: the operator has changed the routes, or has closed the terminal that we run in."""
     loop = asyncio.get_running_loop()
+    in_terminal = os.isatty(0)
     reloads: set[asyncio.Task[None]] = set()
 
-    def start() -> None:
+    def heed() -> None:
+        if in_terminal and not os.isatty(0):
+            stop.ask()
+            return
         task = asyncio.create_task(routing.reload(platform.routes, platform.gateway))
         reloads.add(task)  # the loop itself would forget it
         task.add_done_callback(reloads.discard)
 
-    loop.add_signal_handler(signal.SIGHUP, start)
+    loop.add_signal_handler(signal.SIGHUP, heed)
     try:
         yield
     finally:

@@ -12,7 +12,10 @@ flight holds more than Python's default of 700, and none of it is garbage yet.""
 LARGE_BLOCK = 1024 * 1024
 """Bytes from which a block of the C heap is the system's own mapping, returned when it is freed."""
 
-_M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+SPARE = 4 * 1024 * 1024
+"""Bytes that may lie free at the top of a C heap, so that it does not shrink and grow with every batch."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def start_up() -> None:
@@ -26,6 +29,7 @@ def start_up() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
+        mallopt(_M_TRIM_THRESHOLD, SPARE)
 
 
 def settle() -> None:

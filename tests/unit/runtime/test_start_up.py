@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
@@ -46,3 +47,30 @@ def test_what_only_one_thing_needs_is_left_to_it(imported: set[str], package: st
 
 def test_the_platform_itself_is_there(imported: set[str]) -> None:
     assert {"yuanlian", "litestar", "sqlalchemy", "uvloop", "cel"} <= imported
+
+
+HASHING = """
+import threading
+from yuanlian.runtime import memory
+from yuanlian.services.auth.passwords import hash_password
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+memory.start_up()
+hash_password("warm")
+before = resident()
+threads = [threading.Thread(target=lambda: [hash_password("x") for _ in range(3)]) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+memory.settle()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about the C library of Linux")
+def test_the_memory_of_a_password_check_is_given_back() -> None:
+    """glibc would keep 19 MiB for each of the three threads."""
+    ended = subprocess.run([sys.executable, "-c", HASHING], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) < 10_000_000
