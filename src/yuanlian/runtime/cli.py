@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 dead_letters = typer.Typer(help="Messages that a consumer has given up on.", no_args_is_help=True)
 app.add_typer(dead_letters, name="dead-letters")
+tenants = typer.Typer(help="The kindergartens of this installation, and who runs it.")
+app.add_typer(tenants, name="tenants")
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]
 
@@ -78,12 +80,41 @@ def routes(data_dir: DataDir = None) -> None:
     _run(operations.show_routes, _settings(data_dir=data_dir))
 
 
-@app.command()
-def tenants(data_dir: DataDir = None) -> None:
+@tenants.callback(invoke_without_command=True)
+def show_tenants(context: typer.Context, data_dir: DataDir = None) -> None:
+    """List the kindergartens of this installation, or do what the command after it says."""
+    context.obj = data_dir
+    if context.invoked_subcommand is None:
+        list_tenants(context)
+
+
+@tenants.command("list")
+def list_tenants(context: typer.Context, data_dir: DataDir = None) -> None:
     """List the kindergartens of this installation."""
     from yuanlian.runtime import operations
 
-    _run(operations.show_tenants, _settings(data_dir=data_dir))
+    _run(operations.show_tenants, _settings(data_dir=data_dir or context.obj))
+
+
+@tenants.command("create-operator")
+def create_operator(
+    context: typer.Context,
+    username: str,
+    name: Annotated[str, typer.Option(help="What to call the person.")] = "平台管理员",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Add an account that administers the platform, while the platform is stopped."""
+    from yuanlian.runtime import operators
+
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    settings = _settings(data_dir=data_dir or context.obj)
+    _run(operators.create_operator, settings, username, password, name)
 
 
 @dead_letters.command("list")

@@ -8,12 +8,25 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.errors import ConflictError
+from yuanlian.kit.ids import new_id
 from yuanlian.services.auth import repository
+from yuanlian.services.auth.members.seating import TAKEN
 from yuanlian.services.auth.models import ACTIVE, Membership, User
-from yuanlian.services.auth.passwords import Argon2Parameters, hash_password
-from yuanlian.services.auth.usernames import normalised
+from yuanlian.services.auth.passwords import Argon2Parameters, check_policy, hash_password
+from yuanlian.services.auth.roles import PLATFORM, PLATFORM_ADMIN
+from yuanlian.services.auth.usernames import check_username, normalised
 
-__all__ = ["Account", "Argon2Parameters", "Seat", "hash_password", "provision"]
+__all__ = [
+    "PLATFORM",
+    "Account",
+    "Argon2Parameters",
+    "Seat",
+    "check_credentials",
+    "create_operator",
+    "hash_password",
+    "provision",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,26 @@ def provision(session: Session, accounts: Sequence[Account], created_at: int | N
             for position, seat in enumerate(account.seats)
         ],
     )
+
+
+def check_credentials(username: str, password: str) -> None:
+    """The rules that users' administration applies. Raises ``ValidationError`` on the field."""
+    check_username(normalised(username))
+    check_policy("password", password, normalised(username))
+
+
+def create_operator(session: Session, username: str, password_hash: str, name: str) -> str:
+    """A new account that administers the platform, in the platform's tenant scope; returns its id.
+
+    Raises:
+        ConflictError: the username is taken. An account of a kindergarten never becomes an operator's.
+    """
+    if repository.user_by_name(session, normalised(username)) is not None:
+        raise ConflictError(TAKEN)
+    seat = Seat(PLATFORM, [PLATFORM_ADMIN])
+    account = Account(new_id("user"), username, password_hash, name, [seat])
+    provision(session, [account])
+    return account.id
 
 
 def _user(account: Account, created_at: int) -> User:

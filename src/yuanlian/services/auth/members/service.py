@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database, reads, writes
 from yuanlian.kit.envelope import Page
-from yuanlian.kit.errors import AuthorizationError, ConflictError, NotFoundError, ValidationError
+from yuanlian.kit.errors import AuthorizationError, ConflictError, NotFoundError
 from yuanlian.kit.http.pagination import decode_cursor, encode_cursor
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.principal import Principal
@@ -33,7 +33,7 @@ from yuanlian.services.auth.revocation import RevocationLog
 from yuanlian.services.auth.roles import PLATFORM, PRINCIPAL
 from yuanlian.services.auth.signin.sessions import Sessions
 from yuanlian.services.auth.throttle import Throttle
-from yuanlian.services.auth.usernames import acceptable, normalised
+from yuanlian.services.auth.usernames import check_username, normalised
 
 READ, WRITE = "user.read", "user.write"
 NO_USER = Text("没有这个用户", "No such user")
@@ -99,7 +99,7 @@ class MemberService:
         """
         tenant_id = await self._tenant_for(principal, body.tenantId)
         username = normalised(body.username)
-        _check_username(username)
+        check_username(username)
         check_policy("password", body.password, username)
         newcomer = Newcomer(username, await self._passwords.hash(body.password), body)
         with tenant_scope(tenant_id):
@@ -249,15 +249,6 @@ def _member(session: Session, user_id: str) -> tuple[Membership, User]:
     if found is None:
         raise NotFoundError(NO_USER)
     return found
-
-
-def _check_username(username: str) -> None:
-    if not acceptable(username):
-        raise ValidationError.of(
-            "username",
-            "应为 2 到 64 个字母、数字或汉字，可含 . _ @ + -",
-            "must be 2 to 64 letters, digits or Chinese characters, with . _ @ + - in between",
-        )
 
 
 def _describe(member: Membership, body: UserChange) -> None:
