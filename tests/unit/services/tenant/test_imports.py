@@ -13,6 +13,7 @@ import pytest
 from openpyxl import Workbook
 from tests.unit.services.tenant.roster_world import Answer, World, head, mother, run, teacher
 
+from yuanlian.kit.identity.principal import Principal
 from yuanlian.services.tenant.imports.routes import XLSX
 from yuanlian.services.tenant.imports.table import MAX_ROWS, read_table
 from yuanlian.services.tenant.roster.models import Guardian, Guardianship, Student
@@ -183,6 +184,100 @@ def test_a_teacher_imports_into_the_own_class_only(tmp_path: Path) -> None:
         own = HEADER + "小红,女,2022-05-01,1班,,,\n"
         assert (await upload(world, own, who=teacher("a"))).status == 201
         assert (await upload(world, own, who=mother("a"))).status == 403
+
+    run(tmp_path, scenario)
+
+
+def registrar(*permissions: str, condition: str = "") -> Principal:
+    """Somebody who enrols children, and may do with guardians only what is said here."""
+    conditions: dict[str, tuple[str, ...]] = {name: (condition,) for name in permissions if condition}
+    return Principal("user_teacher", "a", (), frozenset({"student.write", *permissions}), conditions)
+
+
+@pytest.mark.parametrize("query", ["", "?dryRun=true"])
+@pytest.mark.parametrize(
+    "who",
+    [
+        registrar(),
+        registrar("guardian.read"),
+        registrar("guardian.write"),
+        registrar("guardian.read", "guardian.write", condition="resource.classId == 'class_a2'"),
+    ],
+)
+def test_who_may_not_register_guardians_does_not_import_them_either(
+    tmp_path: Path, who: Principal, query: str
+) -> None:
+    """``student.write`` alone must not decide who hears of a child."""
+
+    async def scenario(world: World) -> None:
+        answer = await upload(world, TWO, who=who, query=query, language="en")
+        told = answer.details or {
+            f"row[{e['row']}].{e['field']}": e["message"] for e in answer.data["errors"]
+        }
+        refused = "may only be given by who may register guardians of that class"
+        assert told == {f"row[2].{f}": refused for f in ("guardianName", "guardianPhone", "relation")}
+        assert await world.count(Student) == 12
+        assert await world.count(Guardianship) == 4
+        children = HEADER + "小红,女,2022-05-01,1班,,,\n"
+        assert (await upload(world, children, who=who)).status == 201
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("who", [registrar(), registrar("guardian.write")])
+def test_a_trial_tells_nobody_whose_number_it_is(tmp_path: Path, who: Principal) -> None:
+    async def scenario(world: World) -> None:
+        answers = set()
+        for name, phone in (("mother", "13800000001"), ("别人", "13800000001"), ("别人", "13911112222")):
+            row = f"小红,女,2022-05-01,1班,{name},{phone},妈妈\n"
+            answer = await upload(world, HEADER + row, who=who, query="?dryRun=true")
+            answers.add(str(answer.data))
+        assert len(answers) == 1
+
+    run(tmp_path, scenario)
+
+
+def test_a_registrar_of_a_class_imports_its_guardians(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        who = registrar("guardian.read", "guardian.write", condition="resource.classId in user.classIds")
+        assert (await upload(world, TWO, who=who)).status == 201
+        assert await world.count(Guardianship) == 5
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("language", "born", "group", "number"),
+    [
+        ("zh", "不能是将来的日期", "没有这个班级", "应为 11 位手机号，或以 + 开头的国际号码"),
+        (
+            "en",
+            "must not be in the future",
+            "is not a class of this kindergarten",
+            "must be an 11-digit mobile number, or start with + and a country code",
+        ),
+    ],
+)
+def test_rows_are_told_in_the_callers_language(
+    tmp_path: Path, language: str, born: str, group: str, number: str
+) -> None:
+    async def scenario(world: World) -> None:
+        rows = HEADER + "小蓝,男,2099-01-01,9班,,,\n小红,女,2022-05-01,1班,红妈,1,妈妈\n"
+        trial = await upload(world, rows, query="?dryRun=true", language=language)
+        assert [(e["row"], e["field"], e["message"]) for e in trial.data["errors"]] == [
+            (2, "birthDate", born),
+            (2, "class", group),
+            (3, "guardianPhone", number),
+        ]
+        real = await upload(world, rows, language=language)
+        assert real.details == {
+            "row[2].birthDate": born,
+            "row[2].class": group,
+            "row[3].guardianPhone": number,
+        }
+        twice = HEADER + "小红,女,2022-05-01,1班,,,\n" * 2
+        told = (await upload(world, twice, language=language)).details["row[3].name"]
+        assert told == {"zh": "与第 2 行重复", "en": "is the same child as in row 2"}[language]
 
     run(tmp_path, scenario)
 

@@ -18,6 +18,9 @@ _GENDERS = {"男": "male", "女": "female", "male": "male", "female": "female", 
 _LOOSE_DATE = re.compile(r"([0-9]{4})[-/.年]([0-9]{1,2})[-/.月]([0-9]{1,2})日?")
 
 
+PARENT_FIELDS = ("guardianName", "guardianPhone", "relation")
+
+
 class Parent(NamedTuple):
     name: str
     phone: str
@@ -83,7 +86,7 @@ def _birth_date(fields: Fields, value: str, today: date) -> date:
 
 def _parent(fields: Fields, cells: dict[str, str]) -> Parent | None:
     """All three cells, or none."""
-    name, phone, relation = cells["guardianName"], cells["guardianPhone"], cells["relation"]
+    name, phone, relation = (cells[field] for field in PARENT_FIELDS)
     if not (name or phone or relation):
         return None
     name, relation = fields.name("guardianName", name), fields.relation("relation", relation)

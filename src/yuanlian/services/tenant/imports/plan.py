@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -12,16 +13,27 @@ from yuanlian.kit.i18n import Text
 from yuanlian.kit.ids import new_id
 from yuanlian.kit.tenancy.scope import current_tenant
 from yuanlian.services.tenant.imports import repository
-from yuanlian.services.tenant.imports.children import Child, Parent
+from yuanlian.services.tenant.imports.children import PARENT_FIELDS, Child, Parent
 from yuanlian.services.tenant.imports.repository import ChildKey
 from yuanlian.services.tenant.roster.repository import Row
 
 Allowed = Callable[[str, str], bool]
-"""Whether the caller may enrol (child id, class id)."""
+"""Whether the caller may, of (child id, class id)."""
+
+
+class Rights(NamedTuple):
+    """What the caller may: ``enrol`` a child, ``register`` its guardians."""
+
+    enrol: Allowed
+    register: Allowed
+
 
 NO_CLASS = Text("没有这个班级", "is not a class of this kindergarten")
 AMBIGUOUS = Text("有多个同名班级，请填写班级编号", "names several classes; give the class id")
 NOT_YOURS = Text("无权向该班级添加幼儿", "is a class you may not enrol children in")
+NOT_YOUR_GUARDIANS = Text(
+    "无权登记该班级的家长，请留空", "may only be given by who may register guardians of that class"
+)
 TWICE = Text("与第 {row} 行重复", "is the same child as in row {row}")
 ALREADY = Text("该班级已有同名同生日的幼儿", "is already in that class with the same birth date")
 OTHER_NAME = Text("该手机号已登记在另一个姓名下", "is registered under another name")
@@ -39,19 +51,19 @@ class Plan:
     users: set[str] = field(default_factory=set)
 
 
-def make_plan(session: Session, children: Sequence[Child], allowed: Allowed, now_ms: int) -> Plan:
+def make_plan(session: Session, children: Sequence[Child], rights: Rights, now_ms: int) -> Plan:
     """A few statements whatever the number of children; writes nothing."""
-    planner = _Planner(session, children, allowed, now_ms)
+    planner = _Planner(session, children, rights, now_ms)
     for child in children:
         planner.take(child)
     return planner.plan
 
 
 class _Planner:
-    def __init__(self, session: Session, children: Sequence[Child], allowed: Allowed, now_ms: int) -> None:
+    def __init__(self, session: Session, children: Sequence[Child], rights: Rights, now_ms: int) -> None:
         self.plan = Plan()
         self._tenant = current_tenant()
-        self._allowed = allowed
+        self._rights = rights
         self._now = now_ms
         self._classes = repository.classes(session, {child.class_key for child in children})
         class_ids = set[str]().union(*self._classes.values())
@@ -69,6 +81,7 @@ class _Planner:
         class_id = self._class_id(child, student_id, errors)
         if class_id is not None:
             self._check_new(child, class_id, errors)
+            self._check_rights(child, student_id, class_id, errors)
         if child.parent is not None and not errors:
             self._check_name(child.parent, errors)
         if errors or class_id is None:
@@ -85,7 +98,7 @@ class _Planner:
         if len(found) != 1:
             errors.append(FieldError("class", AMBIGUOUS if found else NO_CLASS))
             return None
-        if not self._allowed(student_id, found[0]):
+        if not self._rights.enrol(student_id, found[0]):
             errors.append(FieldError("class", NOT_YOURS))
             return None
         return found[0]
@@ -97,6 +110,11 @@ class _Planner:
             errors.append(FieldError("name", TWICE.with_(row=first)))
         elif key in self._there:
             errors.append(FieldError("name", ALREADY))
+
+    def _check_rights(self, child: Child, student_id: str, class_id: str, errors: list[FieldError]) -> None:
+        """Before anything is looked up about the guardian, so that the answer tells nothing."""
+        if child.parent is not None and not self._rights.register(student_id, class_id):
+            errors.extend(FieldError(name, NOT_YOUR_GUARDIANS) for name in PARENT_FIELDS)
 
     def _check_name(self, parent: Parent, errors: list[FieldError]) -> None:
         known = self._guardians.get(parent.phone)
