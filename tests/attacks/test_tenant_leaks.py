@@ -150,3 +150,23 @@ def test_a_socket_for_another_tenant_is_closed(people: People, tenant: str) -> N
             socket.recv(timeout=5)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code in (4401, 4403)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/internal/tenant/recipients?audience=tenant",
+        "/internal/tenant/channels",
+        "/api/tenant/recipients?audience=tenant",
+        "/api/tenant/../../internal/tenant/recipients?audience=tenant",
+        "/api/tenant/%2e%2e/%2e%2e/internal/tenant/recipients?audience=tenant",
+        "/api/tenant/..%2f..%2finternal/tenant/recipients?audience=tenant",
+    ],
+)
+@pytest.mark.parametrize("username", ["yuanzhang", "admin"])
+def test_what_services_tell_each_other_is_not_for_the_public(
+    people: People, username: str, path: str
+) -> None:
+    answer = people(username).get(path)
+    assert answer.status in (400, 404)
+    assert "members" not in json.dumps(answer.body)

@@ -1,4 +1,8 @@
-"""What the tenant service answers to other parts of the platform, over ``ServiceClient``."""
+"""What the tenant service answers to other parts of the platform, over ``ServiceClient``.
+
+Paths under ``/internal`` are in no routing table and not in the public API: their answers are for a
+service that acts for the caller, and hold more than the caller may read.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ import msgspec
 
 SERVICE = "tenant-service"
 
-CHANNELS_PATH = "/api/tenant/channels"
+CHANNELS_PATH = "/internal/tenant/channels"
 """``GET``: the realtime channels the caller follows without asking → ``Channels``."""
-CHANNEL_CHECK_PATH = "/api/tenant/channels/check"
+CHANNEL_CHECK_PATH = "/internal/tenant/channels/check"
 """``GET ?channel=``: 200 when the caller may follow it, else 403 or 404."""
-RECIPIENTS_PATH = "/api/tenant/recipients"
+RECIPIENTS_PATH = "/internal/tenant/recipients"
 """``GET ?audience=``: who an announcement reaches → ``Audience``; ``tenant``, ``staff`` or ``class:ID``."""
 ATTRIBUTES_PATH = "/internal/tenant/attributes"
 """``GET``: what permission conditions know about the caller → ``Attributes``."""
@@ -34,11 +38,12 @@ class Attributes(msgspec.Struct, frozen=True):
 
 
 class AudienceMember(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Somebody to tell, and how; ``email`` and ``userId`` may both be missing."""
+
     name: str
     kind: Literal["guardian", "staff"]
     userId: str | None = None
     email: str | None = None
-    phone: str | None = None
 
 
 class Audience(msgspec.Struct, frozen=True):

@@ -92,7 +92,7 @@ def addressees(members: Iterable[AudienceMember]) -> list[Addressee]:
     """An audience without its repetitions: a teacher who is also a guardian is told once."""
     people: dict[str, Addressee] = {}
     for index, member in enumerate(members):
-        key = member.userId or member.email or member.phone or f"{member.kind}:{index}"
+        key = member.userId or member.email or f"{member.kind}:{index}"
         people.setdefault(key, Addressee(key, member.name, member.userId, member.email))
     return list(people.values())
 

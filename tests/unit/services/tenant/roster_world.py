@@ -110,7 +110,7 @@ class Client:
     ) -> Answer:
         response = await self._http.request(
             method,
-            f"/api/tenant{path}",
+            path if path.startswith("/internal/") else f"/api/tenant{path}",
             json={"data": data} if data is not None else None,
             content=body,
             files=files,
@@ -185,8 +185,8 @@ class World:
             *import_routes(ImportService(self.database, access, self.clock, self.hub)),
             *audience_routes(AudienceService(self.database, access)),
         ]
-        app = service_app("tenant-service", handlers, self._identity)
-        transport = httpx.ASGITransport(app)  # type: ignore[arg-type] # Litestar types its scopes
+        self.app = service_app("tenant-service", handlers, self._identity)
+        transport = httpx.ASGITransport(self.app)  # type: ignore[arg-type] # Litestar types its scopes
         self.http = httpx.AsyncClient(transport=transport, base_url="http://tenant")
 
     def as_(self, principal: Principal | None) -> Client:

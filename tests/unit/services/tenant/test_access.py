@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import event
 from tests.unit.services.tenant.roster_world import OWN_CHILD, World, head, mother, operator, run, teacher
 
-from yuanlian.kit.errors import TenantRequiredError
+from yuanlian.contracts.tenant import CHANNEL_CHECK_PATH, CHANNELS_PATH, RECIPIENTS_PATH
+from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
+from yuanlian.kit.errors import NotFoundError, TenantRequiredError
 from yuanlian.kit.identity.decision import Authorizer
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.tenancy.scope import tenant_group, tenant_scope
@@ -61,7 +63,7 @@ def test_a_guardian_knows_the_class_of_active_children_only(tmp_path: Path) -> N
         ask = world.as_(mother("a"))
         assert (await ask("GET", "/classes")).ids == []
         assert (await ask("GET", "/students")).ids == ["student_a10"]
-        assert (await ask("GET", "/channels")).data["channels"] == []
+        assert (await ask("GET", CHANNELS_PATH)).data["channels"] == []
 
     run(tmp_path, scenario)
 
@@ -85,9 +87,9 @@ def test_a_broken_condition_denies(tmp_path: Path) -> None:
 def test_each_follows_what_is_theirs(tmp_path: Path, who: Principal, channels: list[str]) -> None:
     async def scenario(world: World) -> None:
         ask = world.as_(who)
-        assert (await ask("GET", "/channels")).data["channels"] == channels
+        assert (await ask("GET", CHANNELS_PATH)).data["channels"] == channels
         for channel in channels:
-            assert (await ask("GET", f"/channels/check?channel={channel}")).status == 200
+            assert (await ask("GET", f"{CHANNEL_CHECK_PATH}?channel={channel}")).status == 200
 
     run(tmp_path, scenario)
 
@@ -100,11 +102,11 @@ def test_a_teacher_with_a_child_here_follows_both(tmp_path: Path) -> None:
         both = teacher("a")
         both.conditions["attendance.read"] += OWN_CHILD
         ask = world.as_(both)
-        assert (await ask("GET", "/channels")).data["channels"] == [
+        assert (await ask("GET", CHANNELS_PATH)).data["channels"] == [
             "class:class_a1",
             "student:student_a20",
         ]
-        assert (await ask("GET", "/channels/check?channel=class:class_a2")).status == 403
+        assert (await ask("GET", f"{CHANNEL_CHECK_PATH}?channel=class:class_a2")).status == 403
 
     run(tmp_path, scenario)
 
@@ -130,7 +132,7 @@ def test_a_teacher_with_a_child_here_follows_both(tmp_path: Path) -> None:
 )
 def test_nobody_follows_what_is_not_theirs(tmp_path: Path, who: Principal, channel: str, status: int) -> None:
     async def scenario(world: World) -> None:
-        answer = await world.as_(who)("GET", f"/channels/check?channel={channel}")
+        answer = await world.as_(who)("GET", f"{CHANNEL_CHECK_PATH}?channel={channel}")
         assert answer.status == status
 
     run(tmp_path, scenario)
@@ -143,13 +145,13 @@ def _names(data: Any) -> list[tuple[str, str]]:
 def test_an_announcement_reaches_staff_and_guardians_who_want_notices(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         ask = world.as_(head("a"))
-        whole = await ask("GET", "/recipients?audience=tenant")
+        whole = await ask("GET", f"{RECIPIENTS_PATH}?audience=tenant")
         assert _names(whole.data) == [("guardian", "mother"), ("staff", "head"), ("staff", "teacher")]
-        staff = await ask("GET", "/recipients?audience=staff")
+        staff = await ask("GET", f"{RECIPIENTS_PATH}?audience=staff")
         assert _names(staff.data) == [("staff", "head"), ("staff", "teacher")]
-        first = await ask("GET", "/recipients?audience=class:class_a1")
+        first = await ask("GET", f"{RECIPIENTS_PATH}?audience=class:class_a1")
         assert _names(first.data) == [("guardian", "mother"), ("staff", "teacher")]
-        assert _names((await ask("GET", "/recipients?audience=class:class_a2")).data) == []
+        assert _names((await ask("GET", f"{RECIPIENTS_PATH}?audience=class:class_a2")).data) == []
 
     run(tmp_path, scenario)
 
@@ -161,8 +163,8 @@ def test_somebody_who_is_both_hears_it_once(tmp_path: Path) -> None:
         body = {"userId": "user_teacher", "relation": "妈妈"}
         for child in ("student_a11", "student_a12"):
             assert (await ask("POST", f"/students/{child}/guardians", body)).status == 201
-        members = (await ask("GET", "/recipients?audience=class:class_a1")).data["members"]
-        assert [m["phone"] for m in members if m["userId"] == "user_teacher"] == ["13700000000"]
+        members = (await ask("GET", f"{RECIPIENTS_PATH}?audience=class:class_a1")).data["members"]
+        assert [m["kind"] for m in members if m["userId"] == "user_teacher"] == ["staff"]
 
     run(tmp_path, scenario)
 
@@ -171,7 +173,7 @@ def test_children_who_left_bring_nobody(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         ask = world.as_(head("a"))
         await ask("PATCH", "/students/student_a10", {"status": "withdrawn"})
-        whole = await ask("GET", "/recipients?audience=tenant")
+        whole = await ask("GET", f"{RECIPIENTS_PATH}?audience=tenant")
         assert ("guardian", "mother") not in _names(whole.data)
 
     run(tmp_path, scenario)
@@ -193,6 +195,33 @@ def test_a_teacher_announces_to_the_own_class_only(
     tmp_path: Path, who: Principal, audience: str, status: int
 ) -> None:
     async def scenario(world: World) -> None:
-        assert (await world.as_(who)("GET", f"/recipients?audience={audience}")).status == status
+        assert (await world.as_(who)("GET", f"{RECIPIENTS_PATH}?audience={audience}")).status == status
+
+    run(tmp_path, scenario)
+
+
+def test_an_audience_is_told_to_services_only_and_without_phone_numbers(tmp_path: Path) -> None:
+    """``announcement.write`` alone once opened everybody's name and number."""
+
+    async def scenario(world: World) -> None:
+        announcer = Principal("user_x", "a", (), frozenset({"announcement.write"}))
+        ask = world.as_(announcer)
+        for path in ("/recipients?audience=tenant", "/channels", "/channels/check?channel=tenant"):
+            assert (await ask("GET", path)).status == 404
+        whole = await ask("GET", f"{RECIPIENTS_PATH}?audience=tenant")
+        assert {key for member in whole.data["members"] for key in member} <= {
+            "name",
+            "kind",
+            "userId",
+            "email",
+        }
+        internal = (CHANNELS_PATH, CHANNEL_CHECK_PATH, RECIPIENTS_PATH)
+        public = world.app.litestar.openapi_schema.paths or {}
+        assert public
+        assert not set(internal) & set(public)
+        table = RouteTable.load(DEFAULT_ROUTES.read_text(encoding="utf-8"))
+        for path in internal:
+            with pytest.raises(NotFoundError):
+                table.match("GET", path)
 
     run(tmp_path, scenario)

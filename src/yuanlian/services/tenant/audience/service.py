@@ -118,7 +118,6 @@ def _distinct(staff: Iterable[Staff], guardians: Iterable[Guardian]) -> Iterator
             kind="guardian" if member is None else "staff",
             userId=guardian.user_id,
             email=guardian.email,
-            phone=guardian.phone,
         )
     for member in rest.values():
         yield AudienceMember(name=member.name, kind="staff", userId=member.user_id)
