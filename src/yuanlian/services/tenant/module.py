@@ -19,6 +19,7 @@ from yuanlian.services.tenant.audience import routes as audience
 from yuanlian.services.tenant.audience.service import AudienceService
 from yuanlian.services.tenant.imports import routes as imports
 from yuanlian.services.tenant.imports.service import ImportService
+from yuanlian.services.tenant.roster import handlers as roster_handlers
 from yuanlian.services.tenant.roster import routes as roster
 from yuanlian.services.tenant.tenants import routes as tenants
 from yuanlian.services.tenant.tenants.directory import DatabaseTenantDirectory
@@ -45,6 +46,6 @@ def module(
     return ServiceModule(
         name=SERVICE,
         app=service_app(SERVICE, handlers, identity),
-        subscriptions=subscriptions(realtime),
+        subscriptions=[*subscriptions(realtime), *roster_handlers.subscriptions(database, realtime)],
         checks={"database": database.ping},
     )

@@ -105,21 +105,19 @@ class GuardianService:
     ) -> GuardianView:
         self._students.allowed(session, principal, WRITE, student_id)
         now = self._clock.now_ms()
-        guardian = _known(session, person) or _new(session, person, now)
-        if repository.find(session, student_id, guardian.id) is not None:
+        known = _known(session, person)
+        linked = known is not None and known.user_id is None and person.user_id is not None
+        guardian = _updated(known, person) if known is not None else _new(session, person, now)
+        found = repository.find(session, student_id, guardian.id)
+        if found is not None and not linked:
             raise ConflictError(ALREADY)
-        if repository.count(session, student_id) >= MOST_PER_CHILD:
+        if found is None and repository.count(session, student_id) >= MOST_PER_CHILD:
             raise ConflictError(TOO_MANY)
-        guardianship = Guardianship(
-            tenant_id=guardian.tenant_id,
-            student_id=student_id,
-            guardian_id=guardian.id,
-            relation=person.relation,
-            can_pick_up=body.canPickUp,
-            receives_notices=body.receivesNotices,
-            created_at=now,
-        )
-        repository.add(session, guardianship)
+        # A guardian of the child who now has an account: the same person, described anew.
+        guardianship = found[1] if found is not None else _relate(session, guardian, student_id, now)
+        guardianship.relation = person.relation
+        guardianship.can_pick_up = body.canPickUp
+        guardianship.receives_notices = body.receivesNotices
         return _view(guardian, guardianship)
 
     @writes
@@ -204,8 +202,11 @@ def _known(session: Session, person: Person) -> Guardian | None:
         found = repository.by_phone(session, person.phone)
         if found is not None and found.name != person.name:
             raise ConflictError(OTHER_NAME, [FieldError("phone", OTHER_NAME)])
-    if found is None:
-        return None
+    return found
+
+
+def _updated(found: Guardian, person: Person) -> Guardian:
+    """The known person, with what is new about them."""
     if person.user_id is not None:
         if found.user_id not in (None, person.user_id):
             raise ConflictError(OTHER_USER, [FieldError("userId", OTHER_USER)])
@@ -231,6 +232,14 @@ def _new(session: Session, person: Person, now_ms: int) -> Guardian:
     )
     repository.add(session, guardian)
     return guardian
+
+
+def _relate(session: Session, guardian: Guardian, student_id: str, now_ms: int) -> Guardianship:
+    guardianship = Guardianship(
+        tenant_id=guardian.tenant_id, student_id=student_id, guardian_id=guardian.id, created_at=now_ms
+    )
+    repository.add(session, guardianship)
+    return guardianship
 
 
 def _view(guardian: Guardian, guardianship: Guardianship) -> GuardianView:

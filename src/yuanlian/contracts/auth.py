@@ -1,0 +1,14 @@
+"""What the auth service tells other parts of the platform about who belongs where."""
+
+from __future__ import annotations
+
+import msgspec
+
+MEMBER_REMOVED = "member.removed"
+
+
+class MemberRemoved(msgspec.Struct, frozen=True):
+    """A user is no member of the message's tenant any more. Whatever ties that user there ends;
+    should they come back, it is as a newcomer."""
+
+    userId: str
