@@ -124,6 +124,11 @@ def _provision_garden(session: Session, garden: DemoKindergarten, password_hash:
         staff=[
             {**stamped, "id": f"staff_{t.username}", "user_id": t.user_id, "name": t.name}
             for t in garden.teachers
+        ]
+        + [
+            {**stamped, "id": f"staff_{p.username}", "user_id": p.user_id, "name": p.name}
+            for p in NAMED
+            if {"principal", "health_officer"}.intersection(p.roles.get(garden.id, ()))
         ],
         staff_classes=[
             {**own, "staff_id": f"staff_{t.username}", "class_id": t.class_id, "user_id": t.user_id}
