@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from yuanlian.kit.tenancy.directory import DEFAULT_ZONE
+
 ATTENDANCE_UPDATE = "attendance.update"
 
 EventType = Literal["check_in", "check_out", "absent", "leave"]
@@ -51,7 +53,7 @@ class AttendanceUpdated(msgspec.Struct, frozen=True, omit_defaults=True):
     method: str | None = None
     temperature: float | None = None
     recipients: tuple[Recipient, ...] = ()
-    timeZone: str = "Asia/Shanghai"
+    timeZone: str = DEFAULT_ZONE
     attended: bool = False
     arrivedLate: bool = False
 

@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 
 SERVICE = "tenant-service"
+PLATFORM = "platform"
+"""The operators' own tenant (CONTRACT §5); it has no children and cannot be suspended."""
 
 CHANNELS_PATH = "/internal/tenant/channels"
 """``GET``: the realtime channels the caller follows without asking → ``Channels``."""

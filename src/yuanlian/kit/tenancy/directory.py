@@ -9,6 +9,8 @@ import msgspec
 
 TenantStatus = Literal["active", "suspended"]
 Isolation = Literal["shared", "schema", "database"]
+DEFAULT_ZONE = "Asia/Shanghai"
+"""IANA name; of a tenant that says nothing else."""
 
 
 class Tenant(msgspec.Struct, frozen=True):
@@ -17,7 +19,7 @@ class Tenant(msgspec.Struct, frozen=True):
     domain: str | None = None
     status: TenantStatus = "active"
     isolation: Isolation = "shared"
-    time_zone: str = "Asia/Shanghai"
+    time_zone: str = DEFAULT_ZONE
 
 
 class TenantDirectory(Protocol):
@@ -25,6 +27,10 @@ class TenantDirectory(Protocol):
     ``changed`` listeners were called, at once in this process."""
 
     async def find(self, tenant_id: str) -> Tenant | None: ...
+
+    def at_hand(self, tenant_id: str) -> Tenant | None:
+        """The tenant if it is known without I/O; None says nothing. Asked on every request."""
+        ...
 
     async def find_by_domain(self, domain: str) -> Tenant | None:
         """``domain`` is a lower-case host name without port, or its first label."""

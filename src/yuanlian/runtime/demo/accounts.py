@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from yuanlian.contracts.tenant import PLATFORM
 from yuanlian.runtime.demo.people import DemoGuardian, DemoKindergarten, DemoTeacher, kindergarten
 
 PASSWORD = "Demo@2026"  # noqa: S105 - published, and refused in production
-PLATFORM = "platform"
 SUNSHINE = "tenant_sunshine"
 STAR = "tenant_star"
 

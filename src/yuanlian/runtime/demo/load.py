@@ -10,10 +10,12 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from yuanlian.contracts.tenant import PLATFORM
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.database import Database
+from yuanlian.kit.tenancy.directory import DEFAULT_ZONE
 from yuanlian.kit.tenancy.scope import tenant_group
-from yuanlian.runtime.demo.accounts import NAMED, PASSWORD, PLATFORM, SUNSHINE, kindergartens
+from yuanlian.runtime.demo.accounts import NAMED, PASSWORD, SUNSHINE, kindergartens
 from yuanlian.runtime.demo.people import DemoGuardian, DemoKindergarten
 from yuanlian.services.auth.provisioning import Account, Seat, hash_password
 from yuanlian.services.auth.provisioning import provision as provision_accounts
@@ -67,7 +69,7 @@ def _tenant(tenant_id: str, name: str, domain: str | None, now: int) -> dict[str
         "domain": domain,
         "status": "active",
         "isolation": "shared",
-        "time_zone": "Asia/Shanghai",
+        "time_zone": DEFAULT_ZONE,
         "late_after": "09:00",
         "created_at": now,
     }

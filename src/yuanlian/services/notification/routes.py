@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from yuanlian.kit.envelope import Body, Envelope, Page
 from yuanlian.kit.http.app import caller, reply, require
+from yuanlian.kit.http.headers import IdempotencyKey
 from yuanlian.kit.http.pagination import DEFAULT_LIMIT, Limit, decode_cursor
 from yuanlian.services.notification.repository import ReceiptKey
 from yuanlian.services.notification.schemas import (
@@ -19,10 +18,6 @@ from yuanlian.services.notification.schemas import (
     ReceiptView,
 )
 from yuanlian.services.notification.service import NotificationService
-
-IdempotencyKey = Annotated[
-    str | None, HeaderParameter(name="Idempotency-Key", pattern=r"^[A-Za-z0-9_.:\-]{1,64}$")
-]
 
 
 def routes(service: NotificationService) -> list[HTTPRouteHandler]:

@@ -15,8 +15,9 @@ from yuanlian.contracts.tenant import AudienceMember
 from yuanlian.kit.i18n import DEFAULT_LOCALE
 from yuanlian.kit.ids import new_id
 from yuanlian.kit.messaging.message import Message
+from yuanlian.kit.tenancy.directory import DEFAULT_ZONE
 from yuanlian.services.notification.schemas import Channel, ReceiptStatus
-from yuanlian.services.notification.templates import DEFAULT_ZONE, render
+from yuanlian.services.notification.templates import render
 
 EMAIL_RETRIES = 6
 """Greylisting servers take a letter after some minutes: attempts after 1, 5, 30, 300, 300, 300 s."""

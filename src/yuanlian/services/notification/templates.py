@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 from yuanlian.kit.clock import local_datetime
 from yuanlian.kit.errors import ValidationError
 from yuanlian.kit.i18n import Locale, Text
+from yuanlian.kit.tenancy.directory import DEFAULT_ZONE
 
 ANNOUNCEMENT = "announcement"
-DEFAULT_ZONE = "Asia/Shanghai"
 
 
 class Template(NamedTuple):

@@ -9,6 +9,7 @@ from datetime import date
 
 from yuanlian.kit.errors import FieldError, ValidationError
 from yuanlian.kit.i18n import Text
+from yuanlian.services.tenant.wording import UNKNOWN_CLASS
 
 OLDEST_BIRTH = date(2000, 1, 1)
 GENDERS = ("male", "female")
@@ -107,5 +108,5 @@ class Fields:
     def known(self, field: str, value: str, known: Collection[str]) -> str:
         """An id that must exist in this kindergarten."""
         if value not in known:
-            self.refuse(field, "没有这个班级", "is not a class of this kindergarten")
+            self.errors.append(FieldError(field, UNKNOWN_CLASS))
         return value

@@ -27,6 +27,7 @@ from yuanlian.services.tenant.access import NO_TIES, Access, Attributes, attribu
 from yuanlian.services.tenant.attendance.day import Calendar, Day, fold, unchecked
 from yuanlian.services.tenant.attendance.repository import AttendanceRepository, DayKey, Key
 from yuanlian.services.tenant.attendance.schemas import AttendanceEventIn, AttendanceEventOut, By
+from yuanlian.services.tenant.wording import NO_STUDENT
 
 PERMISSION = "attendance.write"
 LATE_MS = 30 * 60 * 1000
@@ -134,7 +135,7 @@ def _admit(known: _Known, access: Access, submission: Submission) -> Any:
     student = known.students.get(submission.key)
     if student is None or tenant_id not in known.calendars:
         raise NotFoundError(
-            Text("幼儿不存在", "No such student"),
+            NO_STUDENT,
             [FieldError("studentId", Text("幼儿不存在", "does not exist"))],
         )
     attributes = known.attributes.get((tenant_id, submission.principal.user_id), NO_TIES)

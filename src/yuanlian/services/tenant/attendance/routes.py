@@ -8,15 +8,15 @@ from zoneinfo import ZoneInfo
 
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromQuery, HeaderParameter, JSONBody, QueryParameter
+from litestar.params import FromQuery, JSONBody, QueryParameter
 
 from yuanlian.contracts.attendance import StudentDay
 from yuanlian.kit.envelope import Body, Envelope, Page
 from yuanlian.kit.errors import ValidationError
 from yuanlian.kit.http.app import reply, require
+from yuanlian.kit.http.headers import IdempotencyKey
 from yuanlian.kit.http.pagination import DEFAULT_LIMIT, Limit
 from yuanlian.services.tenant.attendance.schemas import (
-    EVENT_ID,
     AttendanceEventIn,
     AttendanceEventOut,
     BatchIn,
@@ -25,11 +25,9 @@ from yuanlian.services.tenant.attendance.schemas import (
 )
 from yuanlian.services.tenant.attendance.service import READ, WRITE, AttendanceService
 
-IdempotencyKey = Annotated[str | None, HeaderParameter(name="Idempotency-Key", pattern=EVENT_ID)]
-
 
 def routes(service: AttendanceService) -> list[HTTPRouteHandler]:
-    @post("/api/tenant/attendance/events", summary="Record one attendance event")
+    @post("/api/tenant/attendance/events", summary="Record one attendance event", express=True)
     async def record(
         data: JSONBody[Body[AttendanceEventIn]], idempotency_key: IdempotencyKey = None
     ) -> Response[Envelope[AttendanceEventOut]]:

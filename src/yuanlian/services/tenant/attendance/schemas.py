@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Meta
 
 from yuanlian.contracts.attendance import DayState, EventType
+from yuanlian.kit.http.headers import IDEMPOTENCY_KEY
 
 # ``$`` alone would let a final line break pass.
-EVENT_ID = r"^[A-Za-z0-9_.:\-]{1,64}$(?!\n)"
-EventId = Annotated[str, Meta(pattern=EVENT_ID)]
+EventId = Annotated[str, Meta(pattern=IDEMPOTENCY_KEY)]
 Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$(?!\n)"
 _TEXT = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"

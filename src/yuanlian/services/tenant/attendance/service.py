@@ -21,7 +21,6 @@ from yuanlian.kit.envelope import STATUS, Page
 from yuanlian.kit.errors import AppError, AuthorizationError, InternalError, NotFoundError, ValidationError
 from yuanlian.kit.http.bodies import explain_value
 from yuanlian.kit.http.pagination import decode_cursor, encode_cursor
-from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.ids import new_id
 from yuanlian.kit.realtime.hub import Realtime
@@ -41,6 +40,7 @@ from yuanlian.services.tenant.attendance.schemas import (
     ItemError,
     ItemFailure,
 )
+from yuanlian.services.tenant.wording import NO_CLASS, NO_STUDENT, NO_TENANT
 
 _log = structlog.get_logger("attendance")
 
@@ -48,7 +48,6 @@ READ = "attendance.read"
 WRITE = "attendance.write"
 GROUP = 128
 EARLIEST_YEAR = 2000
-_NO_CLASS = Text("班级不存在", "No such class")
 
 
 class AttendanceService:
@@ -100,7 +99,7 @@ class AttendanceService:
         attributes = self._access.attributes(session, principal, READ)
         visible = self._access.student_candidates(principal, READ, attributes)
         if class_id is not None and repository.classroom(principal.tenant_id, class_id) is None:
-            raise NotFoundError(_NO_CLASS)
+            raise NotFoundError(NO_CLASS)
         rows = repository.board(day_date, self._end_of(day_date, today, zone), class_id, visible)
         seen = self._visible(principal, attributes, rows)
         if class_id is not None and not seen:
@@ -135,7 +134,7 @@ class AttendanceService:
         if student_id is not None:
             student = repository.student(principal.tenant_id, student_id)
             if student is None:
-                raise NotFoundError(Text("幼儿不存在", "No such student"))
+                raise NotFoundError(NO_STUDENT)
             self._access.check_student(principal, READ, student, attributes)
         key: Any = decode_cursor(cursor, int, str, of="attendance.events")
         rows = repository.history(
@@ -181,7 +180,7 @@ class AttendanceService:
         """The tenant's time zone, for dates that clients write."""
         calendars = await self.database.read(lambda s: AttendanceRepository(s).calendars([tenant_id]))
         if tenant_id not in calendars:
-            raise NotFoundError(Text("租户不存在", "No such tenant"))
+            raise NotFoundError(NO_TENANT)
         return calendars[tenant_id].zone
 
     async def _record(self, submissions: Sequence[Submission]) -> Sequence[AttendanceEventOut | Exception]:
@@ -204,7 +203,7 @@ class AttendanceService:
     def _today(self, repository: AttendanceRepository, principal: Principal) -> tuple[date, ZoneInfo]:
         calendar = repository.calendars([principal.tenant_id]).get(principal.tenant_id)
         if calendar is None:
-            raise NotFoundError(Text("租户不存在", "No such tenant"))
+            raise NotFoundError(NO_TENANT)
         return local_date(self._clock.now_ms(), calendar.zone), calendar.zone
 
     def _end_of(self, day: date, today: date, zone: ZoneInfo) -> int | None:

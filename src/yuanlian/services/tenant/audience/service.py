@@ -14,10 +14,9 @@ from yuanlian.kit.identity.principal import Principal
 from yuanlian.services.tenant.access import Access, Attributes, attributes_of
 from yuanlian.services.tenant.audience import repository
 from yuanlian.services.tenant.roster.classes import repository as classes
-from yuanlian.services.tenant.roster.classes.service import NO_CLASS
 from yuanlian.services.tenant.roster.models import Guardian, Staff
 from yuanlian.services.tenant.roster.students import repository as students
-from yuanlian.services.tenant.roster.students.service import NO_STUDENT
+from yuanlian.services.tenant.wording import NO_CLASS, NO_STUDENT
 
 FOLLOW = "attendance.read"
 ANNOUNCE = "announcement.write"

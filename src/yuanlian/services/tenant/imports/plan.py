@@ -16,6 +16,7 @@ from yuanlian.services.tenant.imports import repository
 from yuanlian.services.tenant.imports.children import PARENT_FIELDS, Child, Parent
 from yuanlian.services.tenant.imports.repository import ChildKey
 from yuanlian.services.tenant.roster.repository import Row
+from yuanlian.services.tenant.wording import UNKNOWN_CLASS
 
 Allowed = Callable[[str, str], bool]
 """Whether the caller may, of (child id, class id)."""
@@ -28,7 +29,6 @@ class Rights(NamedTuple):
     register: Allowed
 
 
-NO_CLASS = Text("没有这个班级", "is not a class of this kindergarten")
 AMBIGUOUS = Text("有多个同名班级，请填写班级编号", "names several classes; give the class id")
 NOT_YOURS = Text("无权向该班级添加幼儿", "is a class you may not enrol children in")
 NOT_YOUR_GUARDIANS = Text(
@@ -96,7 +96,7 @@ class _Planner:
             return None
         found = sorted(self._classes.get(child.class_key, ()))
         if len(found) != 1:
-            errors.append(FieldError("class", AMBIGUOUS if found else NO_CLASS))
+            errors.append(FieldError("class", AMBIGUOUS if found else UNKNOWN_CLASS))
             return None
         if not self._rights.enrol(student_id, found[0]):
             errors.append(FieldError("class", NOT_YOURS))

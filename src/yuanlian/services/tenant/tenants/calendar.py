@@ -8,10 +8,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import local_date
+from yuanlian.kit.tenancy.directory import DEFAULT_ZONE
 from yuanlian.kit.tenancy.scope import current_tenant
 from yuanlian.services.tenant.tenants import repository
-
-DEFAULT_ZONE = "Asia/Shanghai"
 
 
 def today(session: Session, now_ms: int) -> date:

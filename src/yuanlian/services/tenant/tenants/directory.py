@@ -47,6 +47,10 @@ class DatabaseTenantDirectory:
     async def find(self, tenant_id: str) -> Tenant | None:
         return await self._cached(("id", tenant_id), lambda s: repository.get(s, tenant_id))
 
+    def at_hand(self, tenant_id: str) -> Tenant | None:
+        known = self._known.get(("id", tenant_id))
+        return known[0] if known is not None and known[1] > self._clock.now_ms() else None
+
     async def find_by_domain(self, domain: str) -> Tenant | None:
         """A full host name is matched whole. A first label matches the one tenant whose domain
         starts with it; when several do, none: nobody is sent to the wrong kindergarten."""

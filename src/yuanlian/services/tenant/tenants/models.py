@@ -6,6 +6,7 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from yuanlian.kit.database.schema import Base
+from yuanlian.kit.tenancy.directory import DEFAULT_ZONE
 
 
 class TenantRow(Base):
@@ -16,7 +17,7 @@ class TenantRow(Base):
     domain: Mapped[str | None] = mapped_column(String(253), unique=True)
     status: Mapped[str] = mapped_column(String(16), default="active")
     isolation: Mapped[str] = mapped_column(String(16), default="shared")
-    time_zone: Mapped[str] = mapped_column(String(64), default="Asia/Shanghai")
+    time_zone: Mapped[str] = mapped_column(String(64), default=DEFAULT_ZONE)
     late_after: Mapped[str] = mapped_column(String(5), default="09:00")
     """Local time; a first check-in after it counts as late."""
     created_at: Mapped[int]

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from yuanlian.kit.tenancy.directory import Isolation, TenantStatus
+from yuanlian.kit.tenancy.directory import DEFAULT_ZONE, Isolation, TenantStatus
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Domain = Annotated[str, Meta(max_length=300)]
@@ -26,7 +26,7 @@ class NewTenant(msgspec.Struct, forbid_unknown_fields=True):
     domain: Domain | None = None
     status: TenantStatus = "active"
     isolation: Isolation = "shared"
-    timeZone: TimeZone = "Asia/Shanghai"
+    timeZone: TimeZone = DEFAULT_ZONE
     lateAfter: LateAfter = "09:00"
 
 

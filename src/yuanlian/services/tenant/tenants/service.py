@@ -10,12 +10,12 @@ from zoneinfo import available_timezones
 from msgspec import UNSET
 from sqlalchemy.orm import Session
 
+from yuanlian.contracts.tenant import PLATFORM
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database, reads, writes
 from yuanlian.kit.envelope import Page
 from yuanlian.kit.errors import AuthorizationError, NotFoundError
 from yuanlian.kit.http.pagination import decode_cursor, encode_cursor
-from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.ids import new_id
 from yuanlian.kit.tenancy.directory import Tenant
@@ -24,11 +24,7 @@ from yuanlian.services.tenant.tenants import repository
 from yuanlian.services.tenant.tenants.directory import to_tenant
 from yuanlian.services.tenant.tenants.models import TenantRow
 from yuanlian.services.tenant.tenants.schemas import NewTenant, OwnTenant, TenantChange, TenantView
-
-PLATFORM = "platform"
-"""The operators' own tenant (CONTRACT §5); it has no children and cannot be suspended."""
-
-NO_TENANT = Text("租户不存在", "No such kindergarten")
+from yuanlian.services.tenant.wording import NO_TENANT
 
 
 class HearsOfChanges(Protocol):

@@ -21,9 +21,9 @@ from yuanlian.services.tenant.roster.classes import repository
 from yuanlian.services.tenant.roster.classes.schemas import ClassChange, ClassView, NewClass
 from yuanlian.services.tenant.roster.models import Classroom
 from yuanlian.services.tenant.sockets import reauthorise
+from yuanlian.services.tenant.wording import NO_CLASS
 
 READ, WRITE = "class.read", "class.write"
-NO_CLASS = Text("班级不存在", "No such class")
 NAME_TAKEN = Text("已有同名班级", "There is already a class of that name")
 NOT_EMPTY = Text("班级里还有在读幼儿，请先转班", "There are active children in the class; move them first")
 

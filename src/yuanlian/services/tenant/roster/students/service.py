@@ -30,9 +30,9 @@ from yuanlian.services.tenant.roster.students.schemas import (
 )
 from yuanlian.services.tenant.sockets import reauthorise
 from yuanlian.services.tenant.tenants.calendar import today
+from yuanlian.services.tenant.wording import NO_STUDENT
 
 READ, WRITE = "student.read", "student.write"
-NO_STUDENT = Text("幼儿不存在", "No such child")
 HAS_HISTORY = Text(
     "该幼儿已有考勤记录，不能删除，请改为离园或毕业状态",
     "The child has attendance records and cannot be deleted; set the status instead",
