@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.services.tenant.roster_world import World, head, mother, run, teacher
 
+from yuanlian.services.tenant.roster.guardians.service import MOST_PER_CHILD
 from yuanlian.services.tenant.roster.models import Guardian, Guardianship
 
 CHILD = "/students/student_a11/guardians"
@@ -120,7 +121,7 @@ def test_an_address_of_a_known_guardian_is_not_changed_in_passing(tmp_path: Path
     run(tmp_path, scenario)
 
 
-def test_a_child_has_at_most_ten_guardians(tmp_path: Path) -> None:
+def test_a_child_has_at_most_ten_guardians_and_one_page_of_them(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         ask = world.as_(head("a"))
         for number in range(10):
@@ -128,6 +129,8 @@ def test_a_child_has_at_most_ten_guardians(tmp_path: Path) -> None:
             assert (await ask("POST", CHILD, person)).status == 201
         answer = await ask("POST", CHILD, {**FATHER, "phone": "13911111111"})
         assert answer.status == 409
+        page = (await ask("GET", CHILD)).data
+        assert (len(page["items"]), page["nextCursor"], page["total"]) == (MOST_PER_CHILD, None, 10)
         assert await world.count(Guardian, phone="13911111111") == 0
 
     run(tmp_path, scenario)

@@ -21,6 +21,7 @@ PATH = "/api/tenant/students/{student_id:str}/guardians"
 def routes(service: GuardianService) -> list[ControllerRouterHandler]:
     @get(PATH, summary="List a child's guardians")
     async def list_guardians(student_id: FromPath[str]) -> Response[Envelope[Page[GuardianView]]]:
+        """All of them in one page, as a child has at most ten; there is no cursor."""
         return reply(await service.list_(require(READ), student_id))
 
     @post(PATH, summary="Register a guardian for a child")
