@@ -43,6 +43,9 @@ class MemoryDirectory:
     async def find(self, tenant_id: str) -> Tenant | None:
         return self._tenants.get(tenant_id)
 
+    def at_hand(self, tenant_id: str) -> Tenant | None:
+        return self._tenants.get(tenant_id)
+
     async def find_by_domain(self, domain: str) -> Tenant | None:
         return next((t for t in self._tenants.values() if t.domain == domain), None)
 

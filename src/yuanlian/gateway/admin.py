@@ -57,7 +57,7 @@ class Admin:
         request.route = request.path.decode("ascii")
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowedError(headers=[("allow", "GET, HEAD")])
-        await response.send(await page())
+        response.send(await page())
 
     async def _show_metrics(self) -> Response:
         return Response(200, _METRICS, self._metrics())

@@ -1,18 +1,20 @@
-"""From ``Authorization: Bearer`` to a principal, remembered per token."""
+"""From ``Authorization: Bearer`` to a caller, remembered per token."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from yuanlian.gateway.http import Request
+from yuanlian.gateway.http import Headers, Request
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import AuthenticationError
+from yuanlian.kit.identity.internal import HEADER, LIFETIME_S, InternalIdentity
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.identity.revocation import Revocations
 from yuanlian.kit.identity.tokens import VerifiedToken
 
 _CACHE_LIMIT = 50_000
 _CHALLENGE = [("www-authenticate", "Bearer")]
+_IDENTITY = HEADER.encode()
 
 
 class TokenVerifier(Protocol):
@@ -21,32 +23,50 @@ class TokenVerifier(Protocol):
         ...
 
 
+class Caller:
+    """What one access token proves, and ``headers``: how a service is told so."""
+
+    __slots__ = ("expires_ms", "headers", "introduced_until_ms", "issued_at", "principal")
+
+    def __init__(self, verified: VerifiedToken) -> None:
+        self.principal: Principal = verified.principal
+        self.issued_at = verified.issued_at
+        self.expires_ms = verified.principal.expires_at * 1000
+        self.headers: Headers = []
+        self.introduced_until_ms = 0
+
+
 class Authenticator:
     """The signature of a token is checked once; expiry and revocation on every request."""
 
-    def __init__(self, verifier: TokenVerifier, revocations: Revocations, clock: Clock) -> None:
+    def __init__(
+        self, verifier: TokenVerifier, revocations: Revocations, identity: InternalIdentity, clock: Clock
+    ) -> None:
         self._verifier = verifier
         self._revocations = revocations
+        self._identity = identity
         self._clock = clock
-        self._known: dict[bytes, VerifiedToken] = {}
+        self._known: dict[bytes, Caller] = {}
 
-    def authenticate(self, request: Request) -> Principal:
+    def authenticate(self, request: Request) -> Caller:
         """The caller.
 
         Raises:
             AuthenticationError: no token, or one that is forged, expired or revoked.
         """
         header = request.first.get(b"authorization", b"")
-        verified = self._known.get(header) or self._verify(header)
-        principal = verified.principal
-        if principal.expires_at * 1000 <= self._clock.now_ms():
+        caller = self._known.get(header) or self._verify(header)
+        now = self._clock.now_ms()
+        if caller.expires_ms <= now:
             self._known.pop(header, None)
             raise AuthenticationError(headers=_CHALLENGE)
-        if self._revocations.is_revoked(principal, verified.issued_at):
+        if self._revocations.is_revoked(caller.principal, caller.issued_at):
             raise AuthenticationError(headers=_CHALLENGE)
-        return principal
+        if caller.introduced_until_ms <= now:
+            self._introduce(caller, now)
+        return caller
 
-    def _verify(self, header: bytes) -> VerifiedToken:
+    def _verify(self, header: bytes) -> Caller:
         scheme, _, token = header.partition(b" ")
         if scheme.lower() != b"bearer" or not token.isascii():
             raise AuthenticationError(headers=_CHALLENGE)
@@ -56,5 +76,14 @@ class Authenticator:
             raise AuthenticationError(error.message, error.details, _CHALLENGE) from None
         if len(self._known) >= _CACHE_LIMIT:
             self._known.clear()  # tokens are short-lived: starting over is cheaper than ordering them
-        self._known[header] = verified
-        return verified
+        caller = self._known[header] = Caller(verified)
+        return caller
+
+    def _introduce(self, caller: Caller, now: int) -> None:
+        """The signed token is good for at least half of its lifetime, a quarter of it is used."""
+        principal = caller.principal
+        caller.headers = [
+            (_IDENTITY, self._identity.sign(principal).encode("ascii")),
+            (b"x-tenant-id", principal.tenant_id.encode()),
+        ]
+        caller.introduced_until_ms = now + LIFETIME_S * 1000 // 4

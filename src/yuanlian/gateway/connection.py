@@ -17,7 +17,7 @@ import httptools
 import structlog
 
 from yuanlian.gateway.http import SAFE_METHODS, RefusedError, Request, error_response
-from yuanlian.gateway.intake import Intake, Limits, Stage
+from yuanlian.gateway.intake import Intake, Limits
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.response import BrokenResponseError, ResponseWriter
 from yuanlian.gateway.upgrade import UpgradeHandler
@@ -160,9 +160,11 @@ class HttpConnection(asyncio.Protocol):
     async def _serve(self) -> None:
         try:
             while self._queue:
-                await self.writable()  # answers do not pile up for a client that does not read them
+                if self._drained is not None:
+                    await self.writable()  # answers do not pile up for a client that does not read them
                 item = self._queue.popleft()
-                self._listen_again()
+                if self._paused:
+                    self._listen_again()
                 if isinstance(item, _Upgrade):
                     self._hand_over(item)
                     return
@@ -190,12 +192,12 @@ class HttpConnection(asyncio.Protocol):
         keep_alive = request.keep_alive and refusal is None and not self._draining
         response = ResponseWriter(self, request, keep_alive=keep_alive)
         try:
-            if refusal is not None:
-                await response.send(error_response(refusal.error, request, refusal.status))
+            if refusal is None:
+                await self._handler.handle(request, response)
             else:
-                await self._handle(request, response)
-        except BrokenResponseError as broken:
-            _log.error("response broken", request_id=request.request_id, reason=str(broken))
+                response.send(error_response(refusal.error, request, refusal.status))
+        except Exception as error:  # noqa: BLE001 - the last one who can still answer with an envelope
+            self._fail(request, response, error)
         finally:
             self._observer.request_finished(
                 request.method,
@@ -208,24 +210,18 @@ class HttpConnection(asyncio.Protocol):
                 len(request.body),
                 response.bytes_out,
             )
-        if not response.finished and self.transport is not None:
-            self.transport.abort()  # nothing else tells the client that the body is cut short
-        return response.keep_alive and response.finished and self.transport is not None
+        transport = self.transport
+        if not response.finished and transport is not None:
+            transport.abort()  # nothing else tells the client that the body is cut short
+        return response.keep_alive and response.finished and transport is not None
 
-    async def _handle(self, request: Request, response: ResponseWriter) -> None:
-        try:
-            await self._handler.handle(request, response)
-        except (AppError, BrokenResponseError) as error:
-            await self._fail(request, response, error)
-        except Exception as error:  # noqa: BLE001 - the last one who can still answer with an envelope
+    def _fail(self, request: Request, response: ResponseWriter, error: Exception) -> None:
+        if not isinstance(error, AppError | BrokenResponseError):
             _log.error("request failed", request_id=request.request_id, exc_info=error)
-            await self._fail(request, response, error)
-
-    async def _fail(self, request: Request, response: ResponseWriter, error: Exception) -> None:
         if response.started:
-            raise BrokenResponseError(str(error)) from error
-        known = error if isinstance(error, AppError) else InternalError()
-        await response.send(error_response(known, request))
+            _log.error("response broken", request_id=request.request_id, reason=str(error))
+        else:
+            response.send(error_response(error if isinstance(error, AppError) else InternalError(), request))
 
     def _hand_over(self, upgrade: _Upgrade) -> None:
         transport = self.transport
@@ -274,7 +270,7 @@ class HttpConnection(asyncio.Protocol):
         if self._intake.continue_wanted:
             self._intake.continue_wanted = False
             transport.write(_CONTINUE)
-        if self._draining and self._intake.stage is Stage.IDLE:
+        if self._draining and self._intake.idle:
             transport.close()
             return
         self._deadline = self._intake.deadline(self._loop.time())
@@ -286,7 +282,7 @@ class HttpConnection(asyncio.Protocol):
         self._deadline = math.inf
         if self._drained is not None:
             self.transport.abort()
-        elif self._deaf or self._intake.stage is Stage.IDLE:
+        elif self._deaf or self._intake.idle:
             self.transport.close()
         else:
             self._refuse(RefusedError(ValidationError(_TIMED_OUT), 408))
@@ -294,11 +290,7 @@ class HttpConnection(asyncio.Protocol):
     def drain(self) -> None:
         """Answers what was asked, then closes."""
         self._draining = True
-        if (
-            self._task is None
-            and self.transport is not None
-            and (self._intake.stage is Stage.IDLE or self._deaf)
-        ):
+        if self._task is None and self.transport is not None and (self._intake.idle or self._deaf):
             self.transport.close()
 
     def abort(self) -> None:

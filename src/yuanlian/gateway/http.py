@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from yuanlian.kit.context import RequestContext
 from yuanlian.kit.envelope import encode, failure
 from yuanlian.kit.errors import AppError
@@ -25,67 +27,35 @@ STATUS_LINES: dict[int, bytes] = {
 }
 
 
-class Request:
+class Request(msgspec.Struct):
     """A parsed request. Everything is as sent, except that header names are lower case.
 
     ``target``: request target (``/a%20b?x=1``). ``path``, ``query``: its two halves, undecoded,
     without the ``?``. ``headers``: in order, repeats kept; ``first`` has the first value of each name.
     ``client``: peer address and port. ``started``: ``time.perf_counter()`` at the request's head.
 
-    The lower block is filled in on the way: ``request_id`` before anything else, ``route`` (the
-    template) and ``matched`` (route and decoded path), ``tenant_id`` and ``user_id`` once known,
-    ``forwarded`` when an upstream has it.
+    What has a default is filled in on the way: ``body`` when it is whole, ``route`` (the template) and
+    ``matched`` (route and decoded path), ``tenant_id`` and ``user_id`` once known, ``forwarded`` when
+    an upstream has it.
     """
 
-    __slots__ = (
-        "body",
-        "client",
-        "first",
-        "forwarded",
-        "headers",
-        "keep_alive",
-        "matched",
-        "method",
-        "path",
-        "query",
-        "request_id",
-        "route",
-        "started",
-        "target",
-        "tenant_id",
-        "user_id",
-        "version",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        target: bytes,
-        headers: Headers,
-        *,
-        client: tuple[str, int] = ("", 0),
-        version: str = "1.1",
-        body: bytes = b"",
-        keep_alive: bool = True,
-        first: dict[bytes, bytes] | None = None,
-        started: float = 0.0,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.path, _, self.query = target.partition(b"?")
-        self.headers = headers
-        self.first = dict(reversed(headers)) if first is None else first
-        self.client = client
-        self.version = version
-        self.body = body
-        self.keep_alive = keep_alive
-        self.started = started
-        self.request_id = ""
-        self.route = ""
-        self.tenant_id = ""
-        self.user_id = ""
-        self.matched: tuple[Route, str] | None = None
-        self.forwarded = False
+    method: str
+    target: bytes
+    path: bytes
+    query: bytes
+    headers: Headers
+    first: dict[bytes, bytes]
+    client: tuple[str, int]
+    version: str
+    started: float
+    request_id: str
+    body: bytes = b""
+    keep_alive: bool = True
+    route: str = ""
+    tenant_id: str = ""
+    user_id: str = ""
+    matched: tuple[Route, str] | None = None
+    forwarded: bool = False
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""

@@ -58,7 +58,7 @@ class Stage(Enum):
     BODY = 2
 
 
-_HEAD = Stage.HEAD  # looked up for every header
+_IDLE, _HEAD, _BODY = Stage  # a member is looked up in 0.1 us, a global in 0.01
 
 
 class Reader(Protocol):
@@ -86,18 +86,14 @@ class Intake:
         self._fed = 0
         self._begun = False
         self._since = 0.0
-        self.stage = Stage.IDLE
-        self.upgrading: Request | None = None
-        self.continue_wanted = False
-        self._begin()
-
-    def _begin(self) -> None:
         self._target = b""
         self._headers: Headers = []
-        self._first: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._body_limit = 0
+        self.stage = _IDLE
+        self.upgrading: Request | None = None
+        self.continue_wanted = False
 
     def feed(self, data: bytes | memoryview) -> None:
         """Parses; complete requests are reported meanwhile.
@@ -106,7 +102,7 @@ class Intake:
             RefusedError: a limit is exceeded, or the request cannot be understood.
             httptools.HttpParserUpgrade: with the offset of what follows an ``Upgrade`` request.
         """
-        self._fed = self._fed + len(data) if self.stage is Stage.HEAD else len(data)
+        self._fed = self._fed + len(data) if self.stage is _HEAD else len(data)
         self._begun = False
         try:
             self._parser.feed_data(data)
@@ -114,32 +110,42 @@ class Intake:
             raise
         except httptools.HttpParserError:
             raise self._refusal or RefusedError(ValidationError(_MALFORMED)) from None
-        if self.stage is not Stage.HEAD:
-            return
-        # llhttp keeps an unfinished header to itself, however long: count what went into it.
-        # What precedes it in its first piece may belong to earlier requests and is not counted.
-        self._partial_head = 0 if self._begun else self._partial_head + len(data)
+        if self.stage is _HEAD:
+            self._check_unfinished_head(len(data))
+
+    def _check_unfinished_head(self, size: int) -> None:
+        """llhttp keeps an unfinished header to itself, however long: count what went into it. What
+        precedes it in its first piece may belong to earlier requests and is not counted."""
+        if self._begun:
+            self._since = time.monotonic()  # the event loop's clock
+        self._partial_head = 0 if self._begun else self._partial_head + size
         if self._partial_head > self._limits.head_bytes:
             raise RefusedError(ValidationError(_HEAD_TOO_LARGE), 431)
 
     def current(self) -> Request:
         """The request being read, as far as it is known; for the answer to a refusal."""
-        return self._request or self._new_request("", self._target)
+        return self._request or self._new_request("", self._target, self._first_values())
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of a request has arrived."""
+        return self.stage is _IDLE
 
     def deadline(self, now: float) -> float:
         """When patience with this client ends, nothing being served."""
-        if self.stage is Stage.HEAD:
-            return self._since + self._limits.head_s
-        return now + (self._limits.body_stall_s if self.stage is Stage.BODY else self._limits.idle_s)
+        stage = self.stage
+        if stage is _IDLE:
+            return now + self._limits.idle_s
+        return now + self._limits.body_stall_s if stage is _BODY else self._since + self._limits.head_s
 
     # --- llhttp's callbacks -------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._begin()
+        self._target = b""
+        self._headers = []
         self._begun = True
         self._request = None
-        self.stage = Stage.HEAD
-        self._since = time.monotonic()  # the event loop's clock
+        self.stage = _HEAD
 
     def on_url(self, fragment: bytes) -> None:
         self._target += fragment
@@ -150,15 +156,14 @@ class Intake:
         # This runs once per header of every request: the limits are checked when all are in, and the
         # bytes of an unfinished head while it is fed.
         if self.stage is _HEAD:  # else a trailer of a chunked body; nothing here reads them
-            pair = name.lower(), value.rstrip(b" \t")
-            self._headers.append(pair)
-            self._first.setdefault(*pair)
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        self._check_headers()
-        request = self._new_request(self._parser.get_method().decode("ascii"), self._origin_form())
-        self._request = request
-        self.stage = Stage.BODY
+        first = self._first_values()
+        self._check_headers(first)
+        method = self._parser.get_method().decode("ascii")
+        request = self._request = self._new_request(method, self._origin_form(first), first)
+        self.stage = _BODY
         has_body = self._check_framing(request)
         if self._parser.should_upgrade():
             self._check_upgrade(request, has_body)
@@ -174,10 +179,12 @@ class Intake:
     def on_message_complete(self) -> None:
         request = self._request
         assert request is not None  # llhttp completes heads before messages
-        self.stage = Stage.IDLE
+        self.stage = _IDLE
         self.continue_wanted = False
-        if self._body:
+        if self._body_bytes:
             request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._body = []
+            self._body_bytes = 0
         if self.upgrading is None:
             self._request = None
             self._reader.request_complete(request)
@@ -188,38 +195,43 @@ class Intake:
         self._refusal = RefusedError(error, status)
         return self._refusal
 
-    def _check_headers(self) -> None:
+    def _first_values(self) -> dict[bytes, bytes]:
+        return dict(reversed(self._headers))
+
+    def _check_headers(self, first: dict[bytes, bytes]) -> None:
         headers, most = self._headers, self._limits.head_bytes
         too_large = self._fed > most and sum(len(name) + len(value) + 4 for name, value in headers) > most
         if too_large or len(headers) > self._limits.headers:
             raise self._refused(ValidationError(_HEAD_TOO_LARGE), 431)
-        if len(self._first) == len(headers):
+        if len(first) == len(headers):
             return
         names = [name for name, _ in headers]
-        if any(names.count(name) > 1 for name in _UNIQUE & self._first.keys()):
+        if any(names.count(name) > 1 for name in _UNIQUE & first.keys()):
             raise self._refused(ValidationError(_REPEATED))
 
-    def _new_request(self, method: str, target: bytes) -> Request:
-        request = Request(
+    def _new_request(self, method: str, target: bytes, first: dict[bytes, bytes]) -> Request:
+        path, _, query = target.partition(b"?")
+        return Request(
             method,
             target,
+            path,
+            query,
             self._headers,
-            client=self._client,
-            version=self._parser.get_http_version(),
-            first=self._first,
-            started=time.perf_counter(),
+            first,
+            self._client,
+            self._parser.get_http_version(),
+            time.perf_counter(),
+            choose_request_id(first.get(b"x-request-id")),
         )
-        request.request_id = choose_request_id(self._first.get(b"x-request-id"))
-        return request
 
-    def _origin_form(self) -> bytes:
+    def _origin_form(self, first: dict[bytes, bytes]) -> bytes:
         """The target as ``/path?query``; the absolute form (RFC 9112 §3.2.2) loses its authority,
         which must be the ``Host``: of two names, two readers could take either."""
         target = self._target
         if target.startswith((b"http://", b"https://")):
             _, _, rest = target.partition(b"://")
             authority, slash, path = rest.partition(b"/")
-            if authority.lower() != self._first.get(b"host", b"").lower():
+            if authority.lower() != first.get(b"host", b"").lower():
                 raise self._refused(ValidationError(_BAD_TARGET))
             target = slash + path or b"/"
         if not target.startswith(b"/") or b"#" in target:
@@ -228,15 +240,18 @@ class Intake:
 
     def _check_framing(self, request: Request) -> bool:
         """Whether a body follows. llhttp has refused what is ambiguous already."""
-        if request.version not in ("1.1", "1.0"):
+        version, first = request.version, request.first
+        length = first.get(b"content-length")
+        chunked = b"transfer-encoding" in first
+        if version == "1.1":
+            if not first.get(b"host"):
+                raise self._refused(ValidationError(_NO_HOST))
+        elif version != "1.0" or chunked:
             raise self._refused(ValidationError(_MALFORMED))
-        chunked = b"transfer-encoding" in self._first
-        if request.version == "1.1" and not self._first.get(b"host"):
-            raise self._refused(ValidationError(_NO_HOST))
-        if chunked and (request.version == "1.0" or b"content-length" in self._first):
+        if chunked and length is not None:
             raise self._refused(ValidationError(_MALFORMED))
         request.keep_alive = self._parser.should_keep_alive()
-        return chunked or self._first.get(b"content-length", b"0").strip(b"0") != b""
+        return chunked or (length is not None and length.strip(b"0") != b"")
 
     def _check_upgrade(self, request: Request, has_body: bool) -> None:
         """llhttp takes what follows any upgrade for another protocol: with a body that we would not
@@ -251,7 +266,8 @@ class Intake:
             self._body_limit = self._reader.body_limit(request)
         except AppError as error:
             raise self._refused(error) from None
-        if int(self._first.get(b"content-length", b"0")) > self._body_limit:
+        if int(request.first.get(b"content-length", b"0")) > self._body_limit:
             raise self._refused(PayloadTooLargeError())
-        expects = self._first.get(b"expect", b"").lower() == b"100-continue"
-        self.continue_wanted = expects and request.version == "1.1"
+        expects = request.first.get(b"expect")
+        if expects is not None and expects.lower() == b"100-continue" and request.version == "1.1":
+            self.continue_wanted = True

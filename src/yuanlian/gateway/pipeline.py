@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from yuanlian.gateway.authentication import Authenticator, TokenVerifier
+from yuanlian.gateway.authentication import Authenticator, Caller, TokenVerifier
 from yuanlian.gateway.forwarding import Origin, TrustedProxies, upstream_headers
-from yuanlian.gateway.http import Request, tokens
+from yuanlian.gateway.http import Headers, Request, tokens
 from yuanlian.gateway.pages import Page, Pages
-from yuanlian.gateway.paths import safe_path
 from yuanlian.gateway.rate_limit import limit
 from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.routes import Route, RouteTable
@@ -19,7 +18,6 @@ from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import AppError, MethodNotAllowedError, ServiceUnavailableError, ValidationError
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.internal import InternalIdentity
-from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.identity.revocation import Revocations
 from yuanlian.kit.resilience.limiter import RateLimiter
 from yuanlian.kit.tenancy.directory import TenantDirectory
@@ -27,6 +25,8 @@ from yuanlian.kit.tenancy.resolution import TenantResolver
 
 WEBSOCKET_PATH = b"/ws"
 _DEFAULT_BODY_LIMIT = 1024 * 1024
+_SHORT_BODY = 4096
+"""It has mostly arrived with its head: its sender may as well be checked once, when it is whole."""
 _NEEDS_UPGRADE = Text("此地址需要 WebSocket 连接", "This address speaks WebSocket")
 
 
@@ -54,8 +54,7 @@ class Gateway:
     ) -> None:
         self.table = table
         self._upstreams = upstreams
-        self._authenticator = Authenticator(verifier, revocations, clock)
-        self._identity = identity
+        self._authenticator = Authenticator(verifier, revocations, identity, clock)
         self._resolver = TenantResolver(directory)
         self._limiter = limiter
         self._pages = pages
@@ -73,7 +72,7 @@ class Gateway:
             route = self._match(request)[0]
         except AppError:
             return _DEFAULT_BODY_LIMIT  # read and then told so, which keeps the connection
-        if route.auth:
+        if route.auth and not _is_short(request):
             self._authenticator.authenticate(request)  # nobody unknown makes us keep a body
         return route.max_body_bytes
 
@@ -90,15 +89,15 @@ class Gateway:
             return
         if request.path == WEBSOCKET_PATH:
             raise ValidationError(_NEEDS_UPGRADE)
-        route, path = self._match(request)
+        route, path = request.matched or self._match(request)
         origin = self._proxies.origin(request)
-        principal = self._authenticator.authenticate(request) if route.auth else None
-        tenant_id = await self._tenant(request, principal, origin)
-        response.extra = await limit(self._limiter, route, request.user_id, request.tenant_id, origin.address)
+        caller = self._authenticator.authenticate(request) if route.auth else None
+        who = await self._who(request, caller, origin)
+        if route.rate_limit is not None:
+            response.extra = await limit(self._limiter, route, request, origin.address)
         upstream = self._upstreams.get(route.service)
         if upstream is None:
             raise ServiceUnavailableError
-        identity = self._identity.sign(principal) if principal is not None else None
         request.forwarded = True
         await upstream.forward(
             UpstreamRequest(
@@ -106,7 +105,7 @@ class Gateway:
                 path=path,
                 raw_path=request.path,
                 query=request.query,
-                headers=upstream_headers(request, origin, identity, tenant_id),
+                headers=upstream_headers(request, origin, who, identified=caller is not None),
                 body=request.body,
                 client=(origin.address, request.client[1]),
                 scheme=origin.scheme,
@@ -118,28 +117,31 @@ class Gateway:
     # --- steps --------------------------------------------------------------------------------
 
     def _match(self, request: Request) -> tuple[Route, str]:
-        if request.matched is None:
-            path = safe_path(request.path)
-            request.matched = self.table.match(request.method, path), path
-            request.route = request.matched[0].path
-        return request.matched
+        matched = request.matched = self.table.find(request.method, request.path)
+        request.route = matched[0].path
+        return matched
 
-    async def _tenant(self, request: Request, principal: Principal | None, origin: Origin) -> str | None:
+    async def _who(self, request: Request, caller: Caller | None, origin: Origin) -> Headers:
+        """How the service is told who is asking."""
         sent = request.first.get(b"x-tenant-id")
         header = sent.decode("latin-1") if sent is not None else None
-        if principal is not None:
-            request.user_id = principal.user_id
-            tenant = await self._resolver.for_principal(principal, header)
-        else:
-            anyone = await self._resolver.for_anyone(header, origin.host.decode("latin-1"))
-            if anyone is None:
-                return None
-            tenant = anyone
+        if caller is not None:
+            request.user_id = caller.principal.user_id
+            request.tenant_id = (await self._resolver.for_principal(caller.principal, header)).id
+            return caller.headers
+        tenant = await self._resolver.for_anyone(header, origin.host.decode("latin-1"))
+        if tenant is None:
+            return []
         request.tenant_id = tenant.id
-        return tenant.id
+        return [(b"x-tenant-id", tenant.id.encode())]
 
     async def _show(self, page: Page, request: Request, response: ResponseWriter) -> None:
         request.route = request.path.decode("ascii")
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowedError(headers=[("allow", "GET, HEAD")])
-        await response.send(await page())
+        response.send(await page())
+
+
+def _is_short(request: Request) -> bool:
+    length = request.first.get(b"content-length")
+    return length is not None and int(length) <= _SHORT_BODY

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from yuanlian.gateway.http import Request
 from yuanlian.gateway.routes import Route
 from yuanlian.kit.errors import RateLimitedError
 from yuanlian.kit.resilience.limiter import RateLimiter
 
 
-async def limit(limiter: RateLimiter, route: Route, user_id: str, tenant_id: str, address: str) -> bytes:
+async def limit(limiter: RateLimiter, route: Route, request: Request, address: str) -> bytes:
     """The ``RateLimit-*`` header lines for the answer, empty on a route without limit.
 
     Raises:
@@ -16,7 +17,7 @@ async def limit(limiter: RateLimiter, route: Route, user_id: str, tenant_id: str
     if route.rate_limit is None:
         return b""
     most, window_ms = route.rate_limit
-    decision = await limiter.hit(_key(route, user_id, tenant_id, address), most, window_ms)
+    decision = await limiter.hit(_key(route, request, address), most, window_ms)
     if not decision.allowed:
         raise RateLimitedError(
             headers=[
@@ -33,10 +34,10 @@ async def limit(limiter: RateLimiter, route: Route, user_id: str, tenant_id: str
     )
 
 
-def _key(route: Route, user_id: str, tenant_id: str, address: str) -> str:
+def _key(route: Route, request: Request, address: str) -> str:
     """A caller who is not known by user or tenant is counted by address."""
-    if route.limit_by == "user" and user_id:
-        return f"{route.path} user {user_id}"
-    if route.limit_by == "tenant" and tenant_id:
-        return f"{route.path} tenant {tenant_id}"
+    if route.limit_by == "user" and request.user_id:
+        return f"{route.path} user {request.user_id}"
+    if route.limit_by == "tenant" and request.tenant_id:
+        return f"{route.path} tenant {request.tenant_id}"
     return f"{route.path} ip {address}"

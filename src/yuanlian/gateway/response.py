@@ -8,12 +8,14 @@ from typing import Protocol
 
 from yuanlian.gateway.http import STATUS_LINES, Request, Response
 
-_SECURITY = (
+_EVERY_ANSWER = (
     b"x-content-type-options: nosniff\r\n"
     b"x-frame-options: DENY\r\n"
     b"referrer-policy: no-referrer\r\n"
     b"cross-origin-resource-policy: same-origin\r\n"
+    b"x-request-id: "
 )
+_BEGINNINGS = {status: line + _EVERY_ANSWER for status, line in STATUS_LINES.items()}
 # Hop-by-hop fields are ours to say; the others are set above and must not appear twice.
 _NOT_PASSED_ON = frozenset(
     {
@@ -52,7 +54,8 @@ class WriteGate(Protocol):
 
 
 class ResponseWriter:
-    """``start`` once, then ``write`` until ``more`` is False. The head leaves with the first chunk.
+    """``start`` once, ``write`` for each piece but the last, then ``finish``. The head leaves with the
+    first piece.
 
     ``extra``: header lines (``name: value\\r\\n``) to add to whatever is answered. After the client
     has left, everything is accepted and thrown away, so that a forwarded write can end in peace.
@@ -64,7 +67,7 @@ class ResponseWriter:
     def __init__(self, gate: WriteGate, request: Request, *, keep_alive: bool) -> None:
         self._gate = gate
         self._request = request
-        self._head: list[bytes] | None = None
+        self._head = b""
         self._length: int | None = None
         self._chunked = False
         self._bodiless = False
@@ -83,84 +86,86 @@ class ResponseWriter:
         """
         if self.started or not 200 <= status <= 599:
             raise BrokenResponseError(f"status {status}")
-        self._bodiless = self._request.method == "HEAD" or status in (204, 304)
-        head = [
-            STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
-            b"x-request-id: %b\r\n" % self._request.request_id.encode(),
-            _SECURITY,
-            self.extra,
-        ]
+        length: int | None = None
         lines: list[bytes] = []
         for name, value in headers:
             if name == b"content-length":
-                self._length = int(value)
+                length = int(value)
             elif name not in _NOT_PASSED_ON:
                 lines.append(b"%b: %b\r\n" % (name, value))
         block = b"".join(lines)
         if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
             raise BrokenResponseError("a line break inside a header")
-        head.append(block)
-        self._head = head
+        beginning = _BEGINNINGS.get(status) or b"HTTP/1.1 %d Unknown\r\n%b" % (status, _EVERY_ANSWER)
+        self._head = b"%b%b\r\n%b%b" % (beginning, self._request.request_id.encode(), self.extra, block)
+        self._length = length
+        self._bodiless = self._request.method == "HEAD" or status in (204, 304)
         self.status = status
         self.started = True
 
-    async def write(self, chunk: bytes, more: bool = False) -> None:
+    async def write(self, chunk: bytes) -> None:
         """Sends a piece of the body; waits while the client is slower than the upstream.
+
+        Raises:
+            BrokenResponseError: more bytes than the announced length.
+        """
+        piece = self._piece(chunk)
+        transport = self._gate.transport
+        if transport is not None:
+            transport.write(piece)
+            await self._gate.writable()
+
+    def finish(self, chunk: bytes = b"") -> None:
+        """Sends the last piece.
 
         Raises:
             BrokenResponseError: more or fewer bytes than the announced length.
         """
-        if self.finished or not self.started:
-            raise BrokenResponseError("a body outside a response")
-        pieces = self._take_head(len(chunk), more)
-        self.bytes_out += len(chunk)
-        if not self._bodiless:
-            self._check_length(more)
-            pieces += self._framed(chunk, more)
-        self.finished = not more
+        if self._length is None and self._head:
+            self._length = len(chunk)
+        piece = self._piece(chunk)
+        if self._chunked:
+            piece += b"0\r\n\r\n"
+        elif self._length is not None and self.bytes_out < self._length and not self._bodiless:
+            raise BrokenResponseError(f"{self.bytes_out} of {self._length} bytes")
+        self.finished = True
         transport = self._gate.transport
         if transport is not None:
-            transport.write(b"".join(pieces))
-            if more:
-                await self._gate.writable()
+            transport.write(piece)
 
-    async def send(self, response: Response) -> None:
+    def send(self, response: Response) -> None:
         self.start(response.status, response.headers)
-        await self.write(response.body)
+        self.finish(response.body)
 
-    def _take_head(self, size: int, more: bool) -> list[bytes]:
-        head, self._head = self._head, None
-        if head is None:
-            return []
-        if self._length is None and not more:
-            self._length = size
-        if self.status == 204:
-            pass
-        elif self._length is not None:
-            head.append(b"content-length: %d\r\n" % self._length)
+    def _piece(self, chunk: bytes) -> bytes:
+        """What goes out for ``chunk``: before it the head if it has not left, around it the framing."""
+        if self.finished or not self.started:
+            raise BrokenResponseError("a body outside a response")
+        head = self._take_head() if self._head else b""
+        self.bytes_out += len(chunk)
+        if self._bodiless:
+            return head
+        if self._chunked:
+            return b"%b%x\r\n%b\r\n" % (head, len(chunk), chunk) if chunk else head
+        if self._length is not None and self.bytes_out > self._length:
+            raise BrokenResponseError(f"{self.bytes_out} of {self._length} bytes")
+        return head + chunk
+
+    def _take_head(self) -> bytes:
+        head, self._head = self._head, b""
+        framing = b""
+        if self._length is not None:
+            framing = b"content-length: %d\r\n" % self._length if self.status != 204 else b""
         elif self._bodiless:
             pass
         elif self._request.version == "1.0":
             self.keep_alive = False
         else:
             self._chunked = True
-            head.append(b"transfer-encoding: chunked\r\n")
-        head.append(self._connection())
-        return head
+            framing = b"transfer-encoding: chunked\r\n"
+        return b"%b%b%b\r\n" % (head, framing, self._connection())
 
     def _connection(self) -> bytes:
         if not self.keep_alive:
-            return b"connection: close\r\n\r\n"
-        return b"connection: keep-alive\r\n\r\n" if self._request.version == "1.0" else b"\r\n"
-
-    def _check_length(self, more: bool) -> None:
-        if self._length is None:
-            return
-        if self.bytes_out > self._length or (not more and self.bytes_out < self._length):
-            raise BrokenResponseError(f"{self.bytes_out} of {self._length} bytes")
-
-    def _framed(self, chunk: bytes, more: bool) -> tuple[bytes, ...]:
-        if not self._chunked:
-            return (chunk,)
-        framed: tuple[bytes, ...] = (b"%x\r\n" % len(chunk), chunk, b"\r\n") if chunk else ()
-        return framed if more else (*framed, b"0\r\n\r\n")
+            return b"connection: close\r\n"
+        return b"connection: keep-alive\r\n" if self._request.version == "1.0" else b""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from yuanlian.gateway.paths import safe_path
 from yuanlian.gateway.routes_file import Entry, parse
 from yuanlian.kit.errors import MethodNotAllowedError, NotFoundError
 from yuanlian.kit.i18n import Text
@@ -17,6 +18,8 @@ DEFAULT_ROUTES = Path(__file__).with_name("routes.yaml")
 _NO_ROUTE = Text("接口不存在", "No such endpoint")
 _ANY_DEPTH = "**"
 _ONE_SEGMENT = "*"
+_REMEMBERED = 4096
+_REMEMBERED_LENGTH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
         self._root = _Node()
+        self._found: dict[tuple[str, bytes], tuple[Route, str]] = {}
         for route in routes:
             self._insert(route)
 
@@ -94,6 +98,23 @@ class RouteTable:
             raise NotFoundError(_NO_ROUTE)
         allowed = sorted({method for route in candidates for method in route.methods})
         raise MethodNotAllowedError(headers=[("allow", ", ".join(allowed))])
+
+    def find(self, method: str, raw_path: bytes) -> tuple[Route, str]:
+        """The route and the decoded path of a request target; remembered, for clients ask the same
+        again and again.
+
+        Raises:
+            ValidationError: the path can be read in two ways. NotFoundError, MethodNotAllowedError
+        """
+        found = self._found.get((method, raw_path))
+        if found is None:
+            path = safe_path(raw_path)
+            found = self.match(method, path), path
+            if len(raw_path) <= _REMEMBERED_LENGTH:
+                if len(self._found) >= _REMEMBERED:
+                    self._found.clear()
+                self._found[method, raw_path] = found
+        return found
 
     def _insert(self, route: Route) -> None:
         node = self._root

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from yuanlian.kit.i18n import DEFAULT_LOCALE, Locale
 from yuanlian.kit.ids import new_id
@@ -16,12 +17,11 @@ if TYPE_CHECKING:
     from yuanlian.kit.identity.principal import Principal
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContext:
+class RequestContext(msgspec.Struct, frozen=True):
     request_id: str
     locale: Locale = DEFAULT_LOCALE
     principal: Principal | None = None
-    started: float = field(default_factory=time.perf_counter)
+    started: float = msgspec.field(default_factory=time.perf_counter)
 
     @property
     def duration_ms(self) -> int:
@@ -39,6 +39,11 @@ def current() -> RequestContext:
 def known() -> RequestContext | None:
     """The context of the work at hand, if there is one."""
     return _current.get()
+
+
+enter = _current.set
+"""``serving`` where a generator per request is too much: what it returns goes to ``leave``, always."""
+leave = _current.reset
 
 
 @contextmanager

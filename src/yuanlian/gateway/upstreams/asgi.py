@@ -33,22 +33,7 @@ class AsgiUpstream:
 
     async def forward(self, request: UpstreamRequest, sink: ResponseSink) -> None:
         exchange = _Exchange(request.body, sink)
-        try:
-            with self._watchdog.watch(request.timeout_s) as watch:
-                await self._app(self._scope(request), exchange.receive, exchange.send)
-        except Exception as error:
-            if isinstance(error, TimeoutError) and watch.expired:
-                raise GatewayTimeoutError from None
-            _log.error("upstream failed", path=request.path, exc_info=error)
-            raise BadGatewayError from error
-        finally:
-            exchange.end()
-        if not sink.finished:
-            _log.error("upstream left its answer unfinished", path=request.path, started=sink.started)
-            raise BadGatewayError
-
-    def _scope(self, request: UpstreamRequest) -> dict[str, Any]:
-        return {
+        scope = {
             "type": "http",
             "asgi": _ASGI,
             "http_version": "1.1",
@@ -62,6 +47,19 @@ class AsgiUpstream:
             "client": request.client,
             "server": self._server,
         }
+        try:
+            with self._watchdog.watch(request.timeout_s) as watch:
+                await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            if isinstance(error, TimeoutError) and watch.expired:
+                raise GatewayTimeoutError from None
+            _log.error("upstream failed", path=request.path, exc_info=error)
+            raise BadGatewayError from error
+        finally:
+            exchange.end()
+        if not sink.finished:
+            _log.error("upstream left its answer unfinished", path=request.path, started=sink.started)
+            raise BadGatewayError
 
 
 class _Exchange:
@@ -88,8 +86,11 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.body":
-            await self._sink.write(message.get("body", b""), message.get("more_body", False))
-            if self._sink.finished:
+            body = message.get("body", b"")
+            if message.get("more_body", False):
+                await self._sink.write(body)
+            else:
+                self._sink.finish(body)
                 self.end()
         elif kind == "http.response.start":
             self._sink.start(message["status"], message.get("headers", ()))

@@ -27,11 +27,16 @@ class Collector:
         self.status = status
         self.headers = list(headers)
 
-    async def write(self, chunk: bytes, more: bool = False) -> None:
+    async def write(self, chunk: bytes) -> None:
         if self.finished or not self.started:
             raise BrokenResponseError("a body outside a response")
         self._chunks.append(chunk)
-        self.finished = not more
+
+    def finish(self, chunk: bytes = b"") -> None:
+        if self.finished or not self.started:
+            raise BrokenResponseError("a body outside a response")
+        self._chunks.append(chunk)
+        self.finished = True
 
     def body(self) -> bytes:
         return b"".join(self._chunks)

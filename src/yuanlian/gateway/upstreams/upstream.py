@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from yuanlian.gateway.http import Headers
 
 
-@dataclass(slots=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct):
     """What an upstream gets: cleaned of everything that a client may not say. ``path`` is decoded,
     ``raw_path`` and ``query`` are as sent. ``client``: address and port of the peer."""
 
@@ -26,8 +26,9 @@ class UpstreamRequest:
 
 
 class ResponseSink(Protocol):
-    """Where an upstream's answer goes while it comes: ``start`` once, then ``write`` until ``more``
-    is False. Header names are lower case. ``write`` waits for a client that reads slowly."""
+    """Where an upstream's answer goes while it comes: ``start`` once, ``write`` for each piece but the
+    last, ``finish`` with the last. Header names are lower case. ``write`` waits for a client that reads
+    slowly."""
 
     @property
     def started(self) -> bool: ...
@@ -37,7 +38,9 @@ class ResponseSink(Protocol):
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None: ...
 
-    async def write(self, chunk: bytes, more: bool = False) -> None: ...
+    async def write(self, chunk: bytes) -> None: ...
+
+    def finish(self, chunk: bytes = b"") -> None: ...
 
 
 class Upstream(Protocol):

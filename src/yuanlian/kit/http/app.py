@@ -6,54 +6,33 @@ every error as the envelope. Routes contain none of that.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import TypeVar
 
-import msgspec
-import structlog
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Response
 from litestar.config.app import AppConfig
-from litestar.exceptions import (
-    HTTPException,
-    MethodNotAllowedException,
-    NotFoundException,
-    SerializationException,
-    ValidationException,
-)
-from litestar.exceptions.http_exceptions import ClientException
 from litestar.openapi.config import OpenAPIConfig
-from litestar.types import ControllerRouterHandler, Receive, Scope, Send
-from litestar.utils.scope.state import ScopeState
+from litestar.types import ControllerRouterHandler, HTTPScope, Receive, Send
 
-from yuanlian.kit.context import RequestContext, current, serving
-from yuanlian.kit.envelope import STATUS, Envelope, encode, failure, success
-from yuanlian.kit.errors import (
-    AppError,
-    AuthenticationError,
-    AuthorizationError,
-    FieldError,
-    InternalError,
-    MethodNotAllowedError,
-    NotFoundError,
-    PayloadTooLargeError,
-    ValidationError,
-)
-from yuanlian.kit.http.bodies import MALFORMED, MISSING, explain, translate
-from yuanlian.kit.i18n import Text, negotiate
+from yuanlian.kit.context import RequestContext, current, enter, leave
+from yuanlian.kit.envelope import Envelope
+from yuanlian.kit.errors import AuthenticationError, AuthorizationError
+from yuanlian.kit.http.express import lanes, replay
+from yuanlian.kit.http.rendering import Reply, exception_handlers, send_error
+from yuanlian.kit.i18n import Locale, negotiate
 from yuanlian.kit.identity.internal import HEADER, InternalIdentity
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.ids import new_id
-from yuanlian.kit.tenancy.scope import tenant_scope
+from yuanlian.kit.tenancy.scope import enter_tenant, leave_tenant
 
 T = TypeVar("T")
-_log = structlog.get_logger("http")
-_MISSING_PARAMETER = re.compile(r"Missing required \w+ parameter '([^']+)'")
+_IDENTITY = HEADER.encode()
 
 
 def reply(data: T, status: int = 200) -> Response[Envelope[T]]:
     """A successful answer in the envelope."""
-    return Response(success(data, status), status_code=status)
+    return Reply(data, status)
 
 
 def caller() -> Principal:
@@ -87,18 +66,7 @@ def service_app(
     """An ASGI application for ``handlers``; its ``litestar`` attribute has the OpenAPI document."""
     litestar = Litestar(
         route_handlers=list(handlers),
-        exception_handlers={
-            AppError: _app_error,
-            ValidationException: _invalid,
-            SerializationException: _malformed,
-            # Both are client errors to Litestar, but no route was found whose body could be explained.
-            NotFoundException: _http_error,
-            MethodNotAllowedException: _http_error,
-            ClientException: _client_error,
-            HTTPException: _http_error,
-            RecursionError: _too_deep,
-            Exception: _unexpected,
-        },
+        exception_handlers=exception_handlers(),
         openapi_config=OpenAPIConfig(title=name, version="v1", path=None, render_plugins=[]),
         on_app_init=[_quiet],
     )
@@ -111,117 +79,45 @@ def _quiet(config: AppConfig) -> AppConfig:
 
 
 class ServiceApp:
-    """Sets the stage for each request, then lets Litestar play."""
+    """Sets the stage for each request, then lets Litestar play. An operation with an express lane is
+    played without Litestar, as long as nothing about the request is unusual."""
 
     def __init__(self, litestar: Litestar, identity: InternalIdentity) -> None:
         self.litestar = litestar
         self._identity = identity
+        self._lanes = lanes(litestar)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        request_id = headers.get(b"x-request-id", b"").decode("latin-1") or new_id("req")
-        locale = negotiate(headers.get(b"accept-language", b"").decode("latin-1"))
-        token = headers.get(HEADER.encode())
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        pairs = list(scope["headers"])
+        headers = dict(pairs)
+        sent_id = headers.get(b"x-request-id")
+        request_id = sent_id.decode("latin-1") if sent_id else new_id("req")
+        locale = _locale(headers.get(b"accept-language", b"")[:200])
+        token = headers.get(_IDENTITY)
         try:
-            principal = self._identity.read(token.decode("latin-1")) if token else None
+            principal = self._identity.read(token) if token else None
         except AuthenticationError as error:
-            with serving(RequestContext(request_id, locale)) as context:
-                await _send_error(error, context, send)
+            await send_error(error, RequestContext(request_id, locale), send)
             return
-        with serving(RequestContext(request_id, locale, principal)):
-            if principal is None:
-                await self.litestar(scope, receive, send)
-                return
-            with tenant_scope(principal.tenant_id):
-                await self.litestar(scope, receive, send)
+        # ``with serving(…), tenant_scope(…)`` costs four generators, once per request.
+        outside, elsewhere = enter(RequestContext(request_id, locale, principal)), None
+        try:
+            if principal is not None:
+                elsewhere = enter_tenant(principal.tenant_id)
+            lane = self._lanes.get((scope["method"], scope["path"]))
+            unrepeated = len(headers) == len(pairs)
+            if lane is not None and unrepeated and lane.suits(scope["query_string"], headers):
+                message = await receive()
+                if await lane.answer(message, headers, send):
+                    return
+                receive = replay(message, receive)
+            await self.litestar(scope, receive, send)
+        finally:
+            if elsewhere is not None:
+                leave_tenant(elsewhere)
+            leave(outside)
 
 
-async def _send_error(error: AppError, context: RequestContext, send: Send) -> None:
-    body = encode(failure(error, context))
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": STATUS[error.code], "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _render(error: AppError) -> Response[Any]:
-    body = failure(error)
-    return Response(body, status_code=body.code, headers=dict(error.headers))
-
-
-def _app_error(_request: Request[Any, Any, Any], error: AppError) -> Response[Any]:
-    return _render(error)
-
-
-def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[Any]:
-    explained = _explained(request)
-    if explained is not None and explained.details:
-        return _render(explained)
-    if missing := _MISSING_PARAMETER.search(error.detail):
-        return _render(ValidationError(details=[FieldError(missing.group(1), MISSING)]))
-    extra = error.extra if isinstance(error.extra, list) else []
-    return _render(ValidationError(details=[_parameter(request, item) for item in extra]))
-
-
-def _parameter(request: Request[Any, Any, Any], item: dict[str, Any]) -> FieldError:
-    key = str(item.get("key", ""))
-    declared = request.route_handler.parsed_fn_signature.parameters.get(key)
-    # Clients know a parameter by its wire name, not by the handler's argument.
-    name = getattr(declared and declared.kwarg_definition, "name", None) or key
-    return FieldError(name, translate(str(item.get("message", "")), name).message)
-
-
-def _malformed(request: Request[Any, Any, Any], _error: SerializationException) -> Response[Any]:
-    return _render(_explained(request) or ValidationError(details=[FieldError("", MALFORMED)]))
-
-
-def _explained(request: Request[Any, Any, Any]) -> AppError | None:
-    """What is wrong with the body, when the route takes one and Litestar has read it."""
-    field = request.route_handler.parsed_data_field
-    body = ScopeState.from_scope(request.scope).body
-    if field is None or not isinstance(body, bytes):
-        return None
-    return explain(body, field.annotation)
-
-
-def _client_error(request: Request[Any, Any, Any], error: ClientException) -> Response[Any]:
-    if error.status_code == 413:
-        return _render(PayloadTooLargeError())
-    # Litestar reports a body that is no JSON at all as a plain client error.
-    return _render(_explained(request) or ValidationError(details=[FieldError("", MALFORMED)]))
-
-
-def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    if isinstance(error, NotFoundException):
-        return _render(NotFoundError(Text("接口不存在", "No such endpoint")))
-    if isinstance(error, MethodNotAllowedException):
-        return _render(MethodNotAllowedError(headers=[("allow", ", ".join(_allowed(request)))]))
-    if error.status_code < 500:
-        return _render(ValidationError())
-    return _unexpected(request, error)
-
-
-def _allowed(request: Request[Any, Any, Any]) -> list[str]:
-    """The methods of the path's route (RFC 9110 §15.5.6 wants them in ``Allow``)."""
-    asked = request.url.path.strip("/").split("/")
-    for route in request.app.routes:
-        known = route.path.strip("/").split("/")
-        if len(known) == len(asked) and all(
-            k == a or k.startswith("{") for k, a in zip(known, asked, strict=True)
-        ):
-            return sorted(getattr(route, "methods", ()))
-    return []
-
-
-def _too_deep(request: Request[Any, Any, Any], error: RecursionError) -> Response[Any]:
-    """JSON nested deeper than any of ours; unless the body is fine and the recursion is our own."""
-    explained = _explained(request)
-    if explained is not None and explained.details:
-        return _render(explained)
-    return _unexpected(request, error)
-
-
-def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    if isinstance(error, msgspec.ValidationError):
-        return _render(ValidationError(details=[translate(str(error))]))
-    _log.error("unexpected error", path=request.url.path, exc_info=error)
-    return _render(InternalError())
+@lru_cache(maxsize=256)
+def _locale(accept_language: bytes) -> Locale:
+    return negotiate(accept_language.decode("latin-1"))

@@ -31,7 +31,7 @@ class InternalIdentity:
         self._key = OctKey.import_key(secret)
         self._clock = clock
         self._signed: dict[int, tuple[Principal, str, float]] = {}
-        self._read: dict[str, tuple[Principal, float]] = {}
+        self._read: dict[str | bytes, tuple[Principal, float]] = {}
 
     def sign(self, principal: Principal) -> str:
         """A token that stays valid for at least half of ``LIFETIME_S``."""
@@ -50,7 +50,7 @@ class InternalIdentity:
         self._signed[id(principal)] = (principal, token, now + LIFETIME_S / 2)
         return token
 
-    def read(self, token: str) -> Principal:
+    def read(self, token: str | bytes) -> Principal:
         """The principal of a token.
 
         Raises:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+from yuanlian.kit.observe.entry import AccessLine
 from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.observe.metrics import Metrics
 
@@ -31,13 +34,18 @@ class EdgeObserver:
         route = route or UNMATCHED
         self._metrics.request(method, route, status, tenant_id, duration_s)
         self._log.access(
-            "error" if status >= 500 else "info",
-            f"{method} {route} {status}",
-            {"method": method, "route": route, "status": status, "bytesIn": bytes_in, "bytesOut": bytes_out},
-            round(duration_s * 1000, 3),
-            request_id,
-            tenant_id,
-            user_id,
+            AccessLine(
+                time.time_ns(),
+                method,
+                route,
+                status,
+                tenant_id,
+                user_id,
+                request_id,
+                duration_s,
+                bytes_in,
+                bytes_out,
+            )
         )
 
     def connection_opened(self, kind: str) -> None:

@@ -20,6 +20,7 @@ import structlog
 
 from yuanlian.kit.context import known
 from yuanlian.kit.observe.entry import (
+    AccessLine,
     LogEntry,
     Timestamps,
     describe,
@@ -31,6 +32,7 @@ from yuanlian.kit.observe.entry import (
 from yuanlian.kit.tenancy.scope import tenant_if_one
 
 _LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
+_INFO = _LEVELS["info"]
 DELAY_S = 0.1
 PENDING_LIMIT = 20_000
 """Access lines that wait for a stuck stream; more are dropped and counted."""
@@ -41,9 +43,9 @@ class Log:
     """Where entries of one service go. A stream that is gone or stuck loses lines (``lost``), never a
     request.
 
-    A line is out when the call returns, except access lines: a thread writes those, up to ``DELAY_S``
-    later. Writing releases the interpreter, and the event loop would wait for its turn behind the
-    database's threads, once per request.
+    A line is out when the call returns, except access lines: a thread makes and writes those, up to
+    ``DELAY_S`` later. Many at once cost a third of one by one, and writing releases the interpreter: the
+    event loop would wait for its turn behind the database's threads, once per request.
     """
 
     def __init__(self, service: str, stream: TextIO, level: str = "info", *, console: bool = False) -> None:
@@ -54,8 +56,9 @@ class Log:
         self._bytes = cast("BinaryIO | None", getattr(stream, "buffer", None))
         self._render: Callable[[LogEntry], bytes] = to_console if console else to_json
         self._timestamps = Timestamps()
-        self._pending: deque[bytes] = deque()
+        self._pending: deque[LogEntry | AccessLine] = deque()
         self._writing = threading.Lock()
+        self._awake = False
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -87,40 +90,19 @@ class Log:
             )
         )
 
-    def access(
-        self,
-        level: str,
-        message: str,
-        data: dict[str, Any],
-        duration_ms: float,
-        request_id: str,
-        tenant_id: str,
-        user_id: str,
-    ) -> None:
-        """The hot path: everything is known, nothing in ``data`` needs masking; ``""`` is unknown."""
-        if _LEVELS[level] < self._threshold:
+    def access(self, line: AccessLine) -> None:
+        """The hot path; ``status`` 5xx is an error, the rest information."""
+        if self._threshold > _INFO and line.status < 500:
             return
         if len(self._pending) >= PENDING_LIMIT:
             self.lost += 1
             return
-        entry = LogEntry(
-            self._timestamps.now(),
-            level,
-            self.service,
-            message,
-            tenant_id or None,
-            user_id or None,
-            request_id,
-            data,
-            None,
-            duration_ms,
-        )
-        self._pending.append(self._render(entry) + b"\n")
-        if not self._wake.is_set():
+        self._pending.append(line)
+        if not self._awake:
             self._wake_writer()
 
     def emit(self, entry: LogEntry) -> None:
-        self._pending.append(self._render(entry) + b"\n")
+        self._pending.append(entry)
         self.flush()
 
     def flush(self) -> None:
@@ -128,11 +110,16 @@ class Log:
         with self._writing:
             lines: list[bytes] = []
             while self._pending:
-                lines.append(self._pending.popleft())
+                lines.append(self._line(self._pending.popleft()))
             try:
                 self._put(b"".join(lines))
             except (OSError, ValueError):
                 self.lost += len(lines)
+
+    def _line(self, pending: LogEntry | AccessLine) -> bytes:
+        if isinstance(pending, AccessLine):
+            pending = pending.entry(self.service, self._timestamps.of(pending.answered_ns))
+        return self._render(pending) + b"\n"
 
     def _put(self, text: bytes) -> None:
         if self._bytes is not None:
@@ -142,6 +129,7 @@ class Log:
             self._stream.write(text.decode())
 
     def _wake_writer(self) -> None:
+        self._awake = True
         self._wake.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_later, name="log", daemon=True)
@@ -153,6 +141,7 @@ class Log:
             self._wake.wait()
             time.sleep(DELAY_S)
             self._wake.clear()
+            self._awake = False
             self.flush()
 
 

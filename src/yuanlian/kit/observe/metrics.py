@@ -8,6 +8,7 @@ Source: specification "监控指标", CONTRACT §12, DESIGN §5 last line.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -34,7 +35,7 @@ class _Series:
     __slots__ = ("buckets", "seconds", "statuses")
 
     def __init__(self) -> None:
-        self.statuses: dict[int, int] = {}
+        self.statuses: defaultdict[int, int] = defaultdict(int)
         self.buckets = [0] * len(_BOUNDS)
         self.seconds = 0.0
 
@@ -45,18 +46,25 @@ class BusiestTenants:
     Frequencies are kept by Misra-Gries ("Finding repeated elements", 1982) over ``8 * limit`` places,
     so memory is bounded whatever arrives. Labels are handed out while there are free ones, and every
     ``review_every`` requests the busiest of late get them; counts are halved then, so that "of late"
-    has a meaning and a label does not change hands at every request.
+    has a meaning and a label does not change hands at every request; ``review`` is due when
+    ``until_review`` is down to zero.
     """
 
     def __init__(self, limit: int = 100, review_every: int = 20_000) -> None:
         self._limit = limit
         self._review_every = review_every
-        self._until_review = review_every
+        self.until_review = review_every
         self._counts: dict[str, int] = {}
         self._labelled: set[str] = set()
 
     def label(self, tenant_id: str) -> str:
-        self._count(tenant_id)
+        """Counts a request of the tenant, and says under which label."""
+        self.until_review -= 1
+        counts = self._counts
+        if tenant_id in counts:
+            counts[tenant_id] += 1
+        else:
+            self._first_seen(tenant_id)
         if tenant_id in self._labelled:
             return tenant_id
         if len(self._labelled) < self._limit:
@@ -64,25 +72,18 @@ class BusiestTenants:
             return tenant_id
         return OTHER
 
-    def review_due(self) -> bool:
-        self._until_review -= 1
-        return self._until_review <= 0
-
     def review(self) -> set[str]:
         """Gives the labels to the busiest and returns who lost theirs."""
-        self._until_review = self._review_every
+        self.until_review = self._review_every
         ranked = sorted(self._counts, key=self._counts.__getitem__, reverse=True)
         kept = set(ranked[: self._limit])
         lost, self._labelled = self._labelled - kept, kept
         self._counts = {tenant: count // 2 for tenant, count in self._counts.items() if count > 1}
         return lost
 
-    def _count(self, tenant_id: str) -> None:
+    def _first_seen(self, tenant_id: str) -> None:
         counts = self._counts
-        known = counts.get(tenant_id)
-        if known is not None:
-            counts[tenant_id] = known + 1
-        elif len(counts) < 8 * self._limit:
+        if len(counts) < 8 * self._limit:
             counts[tenant_id] = 1
         else:
             self._counts = {tenant: count - 1 for tenant, count in counts.items() if count > 1}
@@ -101,16 +102,17 @@ class Metrics(Collector):
 
     def request(self, method: str, route: str, status: int, tenant_id: str | None, seconds: float) -> None:
         """``route`` is the template, never the path; unknown methods count as ``OTHER``."""
-        if self._tenants.review_due():
-            self._forget(self._tenants.review())
-        tenant = self._tenants.label(tenant_id) if tenant_id else NO_TENANT
+        tenants = self._tenants
+        tenant = tenants.label(tenant_id) if tenant_id else NO_TENANT
         key = (method if method in _METHODS else "OTHER", route, tenant)
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = _Series()
-        series.statuses[status] = series.statuses.get(status, 0) + 1
+        series.statuses[status] += 1
         series.buckets[bisect_left(BUCKETS, seconds)] += 1
         series.seconds += seconds
+        if tenants.until_review <= 0:
+            self._forget(tenants.review())
 
     def connection(self, type_: str, change: int) -> None:
         """``change``: +1 when one opened, -1 when one closed."""

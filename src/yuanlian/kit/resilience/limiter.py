@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+
+class Decision(msgspec.Struct, frozen=True):
     """``remaining`` requests may follow at once; ``reset`` and ``retry_after`` are seconds, rounded up."""
 
     allowed: bool

@@ -25,22 +25,21 @@ class MemoryRateLimiter:
     async def hit(self, key: str, limit: int, window_ms: int) -> Decision:
         now = self._clock.now_ms()
         interval = window_ms / limit
-        tat = max(self._young.get(key) or self._old.get(key, 0.0), now)
+        tat = self._young.get(key) or self._old.get(key, 0.0)
+        if tat < now:
+            tat = now
         free = (now + window_ms - tat) / interval  # requests that would be allowed at once
         if free < 1 - 1e-9:
             wait = (1 - free) * interval
             return Decision(False, limit, 0, _seconds(tat - now), _seconds(wait))
         tat += interval
-        self._store(key, tat)
+        if len(self._young) >= self._capacity and key not in self._young:
+            self._old, self._young = self._young, {}
+        self._young[key] = tat
         return Decision(True, limit, int(free - 1 + 1e-9), _seconds(tat - now), 0)
 
     def __len__(self) -> int:
         return len(self._young.keys() | self._old.keys())
-
-    def _store(self, key: str, tat: float) -> None:
-        if key not in self._young and len(self._young) >= self._capacity:
-            self._old, self._young = self._young, {}
-        self._young[key] = tat
 
 
 def _seconds(ms: float) -> int:

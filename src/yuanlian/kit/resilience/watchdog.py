@@ -7,6 +7,7 @@ them ever fires. Here expiry is noticed up to ``tick_s`` late, which no time-out
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from types import TracebackType
 
 
@@ -15,42 +16,40 @@ class Watchdog:
 
     def __init__(self, tick_s: float = 0.05) -> None:
         self._tick_s = tick_s
+        self._ticking = False
         self._watches: set[Watch] = set()
-        self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, seconds: float) -> Watch:
         """``with watchdog.watch(30): …`` cancels the block when time is up and raises
         ``TimeoutError``; a cancellation from elsewhere passes through."""
-        return Watch(self, seconds)
-
-    def add(self, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
-        self._watches.add(watch)
-        if self._timer is None:
-            self._timer = loop.call_later(self._tick_s, self._tick, loop)
-
-    def discard(self, watch: Watch) -> None:
-        self._watches.discard(watch)
+        watches = self._watches
+        if not self._ticking:
+            self._ticking = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._tick_s, self._tick, loop)
+        return Watch(watches, seconds)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+        now = monotonic()
         for watch in [watch for watch in self._watches if watch.until <= now]:
             self._watches.discard(watch)
             watch.expire()
-        self._timer = loop.call_later(self._tick_s, self._tick, loop) if self._watches else None
+        self._ticking = bool(self._watches)
+        if self._ticking:
+            loop.call_later(self._tick_s, self._tick, loop)
 
 
 class Watch:
-    """One block of one task. ``expired``: its time was up. ``until``: on the loop's clock."""
+    """One block of one task. ``expired``: its time was up. ``until``: on the monotonic clock."""
 
-    __slots__ = ("_cancelling", "_seconds", "_task", "_watchdog", "expired", "until")
+    __slots__ = ("_cancelling", "_task", "_watches", "expired", "until")
 
-    def __init__(self, watchdog: Watchdog, seconds: float) -> None:
-        self._watchdog = watchdog
-        self._seconds = seconds
+    def __init__(self, watches: set[Watch], seconds: float) -> None:
+        self._watches = watches
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self.expired = False
-        self.until = 0.0
+        self.until = monotonic() + seconds
 
     def __enter__(self) -> Watch:
         task = asyncio.current_task()
@@ -58,15 +57,13 @@ class Watch:
             raise RuntimeError("only a task can be watched")
         self._task = task
         self._cancelling = task.cancelling()
-        loop = task.get_loop()
-        self.until = loop.time() + self._seconds
-        self._watchdog.add(self, loop)
+        self._watches.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watchdog.discard(self)
+        self._watches.discard(self)
         if not self.expired or self._task is None:
             return
         ours = self._task.uncancel() <= self._cancelling

@@ -34,7 +34,8 @@ class TenantResolver:
             raise TenantRequiredError
         if header is not None and header != principal.tenant_id:
             raise AuthorizationError(_FOREIGN)
-        tenant = await self._directory.find(principal.tenant_id)
+        tenant = self._directory.at_hand(principal.tenant_id)
+        tenant = tenant or await self._directory.find(principal.tenant_id)
         if tenant is None:
             raise AuthorizationError(_FOREIGN)
         return _active(tenant)

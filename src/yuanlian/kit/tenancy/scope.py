@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import structlog
@@ -63,10 +64,27 @@ def tenant_if_one() -> str | None:
 
 @contextmanager
 def tenant_scope(tenant_id: str) -> Iterator[None]:
+    token = enter_tenant(tenant_id)
+    try:
+        yield
+    finally:
+        leave_tenant(token)
+
+
+def enter_tenant(tenant_id: str) -> Token[Scope | None]:
+    """``tenant_scope`` where a generator per request is too much: what it returns goes to
+    ``leave_tenant``, always."""
+    return _scope.set(_tenant(tenant_id))
+
+
+leave_tenant = _scope.reset
+
+
+@lru_cache(maxsize=4096)
+def _tenant(tenant_id: str) -> Scope:
     if not tenant_id:
         raise TenantRequiredError
-    with _entered(Scope("tenant", frozenset((tenant_id,)))):
-        yield
+    return Scope("tenant", frozenset((tenant_id,)))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import structlog
 
 from yuanlian.kit.context import RequestContext, serving
 from yuanlian.kit.identity.principal import Principal
+from yuanlian.kit.observe.entry import AccessLine
 from yuanlian.kit.observe.logs import PENDING_LIMIT, Log, configure
 from yuanlian.kit.tenancy.scope import tenant_group, tenant_scope
 
@@ -30,6 +31,10 @@ def _restore_logging() -> Iterator[None]:
 @pytest.fixture
 def stream() -> io.StringIO:
     return io.StringIO()
+
+
+def answered(route: str) -> AccessLine:
+    return AccessLine(time.time_ns(), "GET", route, 200, "", "", "req_1", 0.001, 0, 2)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -157,7 +162,7 @@ def test_a_closed_stream_loses_the_line_and_says_so() -> None:
 def test_below_the_level_nothing_is_written(stream: io.StringIO) -> None:
     log = configure("x", "warn", stream)
     structlog.get_logger().info("quiet")
-    log.access("info", "GET / 200", {}, 1.0, "req_1", "", "")
+    log.access(answered("/"))
     assert stream.getvalue() == ""
 
 
@@ -218,20 +223,20 @@ def test_a_stream_of_bytes_gets_whole_lines() -> None:
 
 def test_access_lines_are_written_soon_and_in_their_place(stream: io.StringIO) -> None:
     log = configure("x", stream=stream)
-    log.access("info", "first", {}, 1.0, "req_1", "", "")
+    log.access(answered("/first"))
     structlog.get_logger().info("second")
-    log.access("info", "third", {}, 1.0, "req_2", "", "")
+    log.access(answered("/third"))
     deadline = time.monotonic() + 10
     while len(lines(stream)) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert [line["message"] for line in lines(stream)] == ["first", "second", "third"]
+    assert [line["message"] for line in lines(stream)] == ["GET /first 200", "second", "GET /third 200"]
 
 
 def test_a_stuck_stream_costs_access_lines_and_no_memory(stream: io.StringIO) -> None:
     log = Log("x", stream)
     with log._writing:  # as if a write did not return
         for _ in range(PENDING_LIMIT + 5):
-            log.access("info", "GET / 200", {}, 1.0, "req_1", "", "")
+            log.access(answered("/"))
     assert log.lost == 5
     log.flush()
     assert len(lines(stream)) == PENDING_LIMIT

@@ -25,6 +25,9 @@ class _Directory:
     async def find(self, tenant_id: str) -> Tenant | None:
         return next((tenant for tenant in TENANTS if tenant.id == tenant_id), None)
 
+    def at_hand(self, tenant_id: str) -> Tenant | None:
+        return None  # as after a start
+
     async def find_by_domain(self, domain: str) -> Tenant | None:
         return next((tenant for tenant in TENANTS if tenant.domain == domain), None)
 
