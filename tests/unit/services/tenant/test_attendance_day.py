@@ -70,6 +70,11 @@ def test_lateness_and_attendance_outlive_going_home() -> None:
     assert day.arrived_late(CALENDAR)
 
 
+def test_a_mistaken_check_in_that_is_taken_back_is_no_attendance() -> None:
+    day = _fold([("check_in", NINE + MINUTE, None), ("absent", NINE + 2 * MINUTE, None)])
+    assert (day.state, day.attended, day.arrived_late(CALENDAR)) == ("absent", False, False)
+
+
 def test_a_temperature_that_arrives_late_is_kept() -> None:
     day = _fold([("check_out", NINE + MINUTE, None), ("check_in", NINE, 38.9)])
     assert (day.state, day.temperature) == ("left", 38.9)

@@ -36,11 +36,12 @@ class Day:
 
     @property
     def attended(self) -> bool:
-        """Whether the child came at all, wherever it is now."""
-        return self.first_in_at is not None
+        """Whether the child came at all, wherever it is now; a later word that it is absent or on leave
+        takes a mistaken check-in back."""
+        return self.first_in_at is not None and self.state not in ("absent", "leave")
 
     def arrived_late(self, calendar: Calendar) -> bool:
-        return self.first_in_at is not None and _is_late(self.first_in_at, calendar)
+        return self.attended and self.first_in_at is not None and _is_late(self.first_in_at, calendar)
 
 
 def unchecked() -> Day:
