@@ -42,6 +42,16 @@ def decode_cursor(cursor: str | None, *types: type, of: str) -> tuple[Any, ...] 
         raise ValidationError.of("cursor", "游标无效", "is not a cursor of this list") from None
 
 
+def only_page(cursor: str | None) -> None:
+    """For a list that a rule bounds and that always comes whole.
+
+    Raises:
+        ValidationError: there is a cursor; such a list never gave one out.
+    """
+    if cursor is not None:
+        raise ValidationError.of("cursor", "游标无效", "is not a cursor of this list")
+
+
 def _part(value: int | str, type_: type) -> Any:
     if type_ is date:
         return date.fromisoformat(str(value))

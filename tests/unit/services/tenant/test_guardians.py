@@ -131,6 +131,8 @@ def test_a_child_has_at_most_ten_guardians_and_one_page_of_them(tmp_path: Path) 
         assert answer.status == 409
         page = (await ask("GET", CHILD)).data
         assert (len(page["items"]), page["nextCursor"], page["total"]) == (MOST_PER_CHILD, None, 10)
+        beyond = await ask("GET", f"{CHILD}?cursor=bogus")
+        assert (beyond.status, beyond.details) == (400, {"cursor": "游标无效"})
         assert await world.count(Guardian, phone="13911111111") == 0
 
     run(tmp_path, scenario)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from litestar import Response, delete, get, patch, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from yuanlian.kit.envelope import Body, Envelope, Page
 from yuanlian.kit.http.app import reply, require
+from yuanlian.kit.http.pagination import only_page
 from yuanlian.services.tenant.roster.guardians.schemas import (
     GuardianshipChange,
     GuardianView,
@@ -20,8 +21,11 @@ PATH = "/api/tenant/students/{student_id:str}/guardians"
 
 def routes(service: GuardianService) -> list[ControllerRouterHandler]:
     @get(PATH, summary="List a child's guardians")
-    async def list_guardians(student_id: FromPath[str]) -> Response[Envelope[Page[GuardianView]]]:
-        """All of them in one page, as a child has at most ten; there is no cursor."""
+    async def list_guardians(
+        student_id: FromPath[str], cursor: FromQuery[str | None] = None
+    ) -> Response[Envelope[Page[GuardianView]]]:
+        """One page with all of them, at most ten: there is no cursor, and ``limit`` has no effect."""
+        only_page(cursor)
         return reply(await service.list_(require(READ), student_id))
 
     @post(PATH, summary="Register a guardian for a child")
