@@ -3,14 +3,16 @@ nothing leaked, never a 5xx."""
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import socket
 import time
 import zipfile
 from typing import Any
 
 import pytest
-from tests.support.platform import Answer, People, Person
+from tests.support.platform import Answer, People, Person, Platform
 
 EVENTS = "/api/tenant/attendance/events"
 IMPORT = "/api/tenant/students/import"
@@ -54,6 +56,10 @@ BODIES = {
     "long note": (json.dumps({"data": _good(note="x" * 501)}).encode(), 400, "note"),
     "bad event id": (json.dumps({"data": _good(eventId="a b")}).encode(), 400, "eventId"),
     "deep nesting": (b'{"data":' + b"[" * 5000 + b"]" * 5000 + b"}", 400, None),
+    "invalid UTF-8 in a string": (b'{"data":{"studentId":"\xff","type":"check_in"}}', 400, ""),
+    "invalid UTF-8 in a key": (b'{"data":{"\xff":1}}', 400, ""),
+    "a final line break": (json.dumps({"data": _good(eventId="e\n")}).encode(), 400, "eventId"),
+    "control characters": (json.dumps({"data": _good(note="a\u0000b")}).encode(), 400, "note"),
     "lone surrogate": (b'{"data":{"studentId":"\\ud800","type":"check_in"}}', 400, None),
     "2 MiB": (b'{"data": {"note": "' + b"x" * (2 << 20) + b'"}}', 413, None),
 }
@@ -79,7 +85,28 @@ def test_a_bad_event_is_explained_and_not_written(people: People, name: str, lan
     assert _state(people) == before
 
 
+def _cursor(*parts: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=").decode()
+
+
 QUERIES = [
+    (f"{EVENTS}?cursor={_cursor('attendance.events', 10**30, 'x')}", 400),
+    (f"{EVENTS}?cursor={_cursor('attendance.events', -(2**63) - 1, 'x')}", 400),
+    (f"{EVENTS}?cursor={_cursor('students', 'x')}", 400),
+    (f"{EVENTS}?cursor={_cursor()}", 400),
+    (
+        f"/api/tenant/attendance/days?from=2026-11-01&to=2026-11-24"
+        f"&cursor={_cursor('attendance.days', 'x', 'y')}",
+        400,
+    ),
+    (f"/api/tenant/students?cursor={_cursor('classes', 'x')}", 400),
+    (f"/api/auth/users?cursor={_cursor('students', 'x')}", 400),
+    (f"/api/notifications?cursor={_cursor('students', 'x')}", 400),
+    ("/api/tenant/attendance/board?date=0001-01-01", 400),
+    ("/api/tenant/attendance/board?date=9999-12-31", 400),
+    (f"{EVENTS}?from=9999-12-31&to=9999-12-31", 400),
+    (f"{EVENTS}?from=999999999999999", 200),
+    ("/api/tenant/students?q=%00", 200),
     ("/api/tenant/attendance/board?date=2099-01-01", 400),
     ("/api/tenant/attendance/board?date=tomorrow", 400),
     ("/api/tenant/attendance/board?classId=class_none", 404),
@@ -98,9 +125,34 @@ QUERIES = [
 
 @pytest.mark.parametrize(("path", "status"), QUERIES)
 def test_a_bad_question_gets_a_clear_answer(people: People, path: str, status: int) -> None:
-    answer = people("yuanzhang").get(path)
-    assert (answer.status, answer.body["code"]) == (status, status)
-    assert answer.body["error"]["code"]
+    principal = people("yuanzhang")
+    for language in ("zh-CN", "en"):
+        answer = principal.get(path, headers={"accept-language": language})
+        assert (answer.status, answer.body["code"]) == (status, status), answer.body
+        if status == 200:
+            return
+        details = answer.body["error"]["details"]
+        assert details or status == 404
+        for text in [answer.body["message"], *(detail["message"] for detail in details)]:
+            assert any("\u4e00" <= c <= "\u9fff" for c in text) == (language == "zh-CN"), text
+
+
+@pytest.mark.parametrize("host", [b"\xff\xfe", b'a"b;c=', b"http://[::1", b"a b", b"", b"a\x00b"])
+@pytest.mark.parametrize("path", ["/api/auth/login", "/api/tenant/students", "/healthz"])
+def test_a_host_that_is_none_is_a_bad_request(platform: Platform, host: bytes, path: str) -> None:
+    port = int(platform.public.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path.encode(), host))
+        head = connection.recv(65536)
+    assert head.startswith(b"HTTP/1.1 400 "), head[:200]
+    assert b'"success":false' in head
+
+
+@pytest.mark.parametrize("body", [b'{"data":{"username":"\xff","password":"x"}}', b"\xff", b'"\xff"'])
+def test_a_login_that_is_no_text_is_a_bad_request(people: People, body: bytes) -> None:
+    answer = people.http.post("/api/auth/login", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"]
 
 
 def test_a_class_that_does_not_exist_is_named_in_the_body(people: People) -> None:

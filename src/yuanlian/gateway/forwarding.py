@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from yuanlian.gateway.http import Headers, Request, tokens
+from yuanlian.gateway.paths import is_host
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -95,7 +96,8 @@ class TrustedProxies:
         chain = [part.strip() for part in said.split(",") if _is_address(part.strip())]
         address = next((hop for hop in reversed(chain) if not self._trusts(hop)), peer)
         scheme = "https" if request.first.get(b"x-forwarded-proto", b"").lower() == b"https" else "http"
-        host = request.first.get(b"x-forwarded-host") or host
+        said_host = request.first.get(b"x-forwarded-host", b"")
+        host = said_host if is_host(said_host) else host
         return Origin.of(address, ", ".join([*chain, peer]), scheme, host)
 
     def _stranger(self, peer: str, host: bytes) -> Origin:

@@ -10,11 +10,12 @@ from typing import Protocol
 import httptools
 
 from yuanlian.gateway.http import Headers, RefusedError, Request, choose_request_id
+from yuanlian.gateway.paths import is_host
 from yuanlian.kit.errors import AppError, PayloadTooLargeError, ValidationError
 from yuanlian.kit.i18n import Text
 
 _MALFORMED = Text("请求报文格式错误", "Malformed request")
-_NO_HOST = Text("缺少 Host 请求头", "The Host header is missing")
+_NO_HOST = Text("缺少 Host 请求头，或其内容不合法", "The Host header is missing or not a host")
 _REPEATED = Text("请求头重复", "A header that must be unique is repeated")
 _TARGET_TOO_LONG = Text("请求地址过长", "The request target is too long")
 _HEAD_TOO_LARGE = Text("请求头过大", "The request headers are too large")
@@ -243,8 +244,11 @@ class Intake:
         version, first = request.version, request.first
         length = first.get(b"content-length")
         chunked = b"transfer-encoding" in first
+        host = first.get(b"host")
+        if host is not None and not is_host(host):
+            raise self._refused(ValidationError(_NO_HOST))
         if version == "1.1":
-            if not first.get(b"host"):
+            if host is None:
                 raise self._refused(ValidationError(_NO_HOST))
         elif version != "1.0" or chunked:
             raise self._refused(ValidationError(_MALFORMED))

@@ -39,7 +39,8 @@ def explain(body: bytes, type_: Any) -> AppError:
     """Why ``body`` is not a ``type_``; always at least one detail."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    # msgspec looks at the text of strings last, and leaves that error to Python.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ValidationError(details=[FieldError("", MALFORMED)])
     return explain_value(value, type_)
 

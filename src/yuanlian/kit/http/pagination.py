@@ -34,12 +34,21 @@ def decode_cursor(cursor: str | None, *types: type, of: str) -> tuple[Any, ...] 
     try:
         raw = base64.urlsafe_b64decode(cursor[:MAX_CURSOR] + "=" * (-len(cursor) % 4))
         name, *values = msgspec.json.decode(raw, type=list[Annotated[int, _INT64] | str])
-        if name != of:
-            raise ValueError(name)
-        return tuple(_part(value, type_) for value, type_ in zip(values, types, strict=True))
+        parts = [_part(value, type_) for value, type_ in zip(values, types, strict=True)]
     # binascii.Error and UnicodeDecodeError are ValueErrors, as are msgspec's and a wrong length.
-    except ValueError:
-        raise ValidationError.of("cursor", "游标无效", "is not a cursor of this list") from None
+    except (ValueError, TypeError):
+        name, parts = "", []
+    if name != of:
+        raise ValidationError.of("cursor", "游标无效", "is not a cursor of this list")
+    return tuple(parts)
+
+
+def _part(value: int | str, type_: type) -> Any:
+    if type_ is date:
+        return date.fromisoformat(str(value))
+    if not isinstance(value, type_):
+        raise TypeError(value)
+    return value
 
 
 def only_page(cursor: str | None) -> None:
@@ -50,11 +59,3 @@ def only_page(cursor: str | None) -> None:
     """
     if cursor is not None:
         raise ValidationError.of("cursor", "游标无效", "is not a cursor of this list")
-
-
-def _part(value: int | str, type_: type) -> Any:
-    if type_ is date:
-        return date.fromisoformat(str(value))
-    if not isinstance(value, type_):
-        raise ValueError(value)
-    return value

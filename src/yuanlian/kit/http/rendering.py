@@ -86,7 +86,8 @@ def exception_handlers() -> ExceptionHandlersMap:
         MethodNotAllowedException: _http_error,
         ClientException: _client_error,
         HTTPException: _http_error,
-        RecursionError: _too_deep,
+        RecursionError: _unreadable,
+        UnicodeDecodeError: _unreadable,
         Exception: _unexpected,
     }
 
@@ -134,6 +135,9 @@ def _malformed(request: Request[Any, Any, Any], _error: SerializationException) 
 
 def _explained(request: Request[Any, Any, Any]) -> AppError | None:
     """What is wrong with the body, when the route takes one and Litestar has read it."""
+    scope: dict[str, Any] = {**request.scope}
+    if "route_handler" not in scope:
+        return None  # refused before a route was found
     field = request.route_handler.parsed_data_field
     body = ScopeState.from_scope(request.scope).body
     if field is None or not isinstance(body, bytes):
@@ -170,8 +174,9 @@ def _allowed(request: Request[Any, Any, Any]) -> list[str]:
     return []
 
 
-def _too_deep(request: Request[Any, Any, Any], error: RecursionError) -> Response[Any]:
-    """JSON nested deeper than any of ours; unless the body is fine and the recursion is our own."""
+def _unreadable(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """JSON nested deeper than any of ours, or text that is no UTF-8; unless the body is fine and the
+    error is our own."""
     explained = _explained(request)
     if explained is not None and explained.details:
         return _render(explained)
