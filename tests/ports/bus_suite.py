@@ -202,6 +202,24 @@ class BusSuite:
 
         self.play(installation, scenario)
 
+    def test_what_is_published_after_a_stop_waits_for_the_next_start(
+        self, installation: Installation
+    ) -> None:
+        async def scenario() -> None:
+            consumer = Consumer()
+            bus = consuming(installation, consumer)
+            await bus.start()
+            await bus.publish(before := messages(1))
+            await until(lambda: len(consumer.seen) == 1)
+            await bus.stop()
+            await bus.publish(after := messages(2))
+            assert consumer.seen == ids(before)
+            await bus.start()
+            await until(lambda: consumer.seen == ids([*before, *after]))
+            await bus.stop()
+
+        self.play(installation, scenario)
+
     def test_what_was_handled_is_not_delivered_again_after_a_restart(
         self, installation: Installation
     ) -> None:
@@ -259,9 +277,10 @@ class BusSuite:
             bus.subscribe(Subscription("slow", ("thing.happened",), slow, batch=2))
             bus.subscribe(Subscription("quick", ("thing.happened",), quick))
             await bus.start()
-            sent = messages(30)
-            for start in range(0, 30, 5):
-                await bus.publish(sent[start : start + 5])
+            sent = messages(60)
+            async with asyncio.timeout(20):
+                for start in range(0, 60, 2):
+                    await bus.publish(sent[start : start + 2])
             await until(lambda: quick.seen == ids(sent))
             assert slow_seen == []
             finish.set()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import func, select
@@ -31,6 +32,7 @@ from yuanlian.kit.messaging.tables import BusMessageRow, DeliveryRow, OutboxRow
 POLL = 0.01
 IMPATIENT = 0.01
 NEVER = 3600.0
+T = TypeVar("T")
 
 
 class LocalInstallation:
@@ -101,6 +103,20 @@ class Gate:
         if self.fail_with:
             raise self.fail_with.pop()
         self.seen.extend(ids(batch))
+
+
+class SlowToAnswer:
+    """A database whose commits are heard of late."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+        self.read, self.ping, self.close = database.read, database.ping, database.close
+        self.answer = asyncio.Event()
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        result = await self._database.write(work)
+        await self.answer.wait()
+        return result
 
 
 async def until_rows(installation: LocalInstallation, rows: tuple[int, int]) -> None:
@@ -187,6 +203,10 @@ class TestLocalBus(BusSuite):
             await until_rows(installation, (0, 0))
             await bus.publish(third := messages(1))
             assert gate.seen == ids([*first, *second, *third])
+            gate.open.clear()
+            await bus.publish(messages(1))
+            assert await installation.rows() == (1, 1), "slow once more"
+            gate.open.set()
             await bus.stop()
 
         self.play(installation, scenario)
@@ -223,10 +243,12 @@ class TestLocalBus(BusSuite):
             await publishing
             assert gate.seen == ids(sent[:2])
             assert await installation.rows() == (4, 4)
+            await bus.publish(late := messages(1))
+            assert await installation.rows() == (5, 6), "for both queues"
             consumer = Consumer()
             again = consuming(installation, consumer, "gate")
             await again.start()
-            await until(lambda: consumer.seen == ids(sent[2:]))
+            await until(lambda: consumer.seen == ids([*sent[2:], *late]))
             await again.stop()
 
         self.play(installation, scenario)
@@ -247,6 +269,30 @@ class TestLocalBus(BusSuite):
 
         self.play(installation, scenario)
 
+    def test_what_was_published_first_comes_first_after_a_restart_whatever_was_stored_first(
+        self, installation: LocalInstallation
+    ) -> None:
+        async def scenario() -> None:
+            bus, _, gate = await started(installation)
+            held, stored = messages(READY_LIMIT), messages(10)
+            publishing = asyncio.create_task(bus.publish(held))
+            await gate.begun.wait()
+            installation.advance(1)
+            await bus.publish(stored)
+            stopping = asyncio.create_task(bus.stop())
+            await asyncio.sleep(0)
+            gate.open.set()
+            await stopping
+            await publishing
+            consumer = Consumer()
+            again = consuming(installation, consumer, "gate")
+            await again.start()
+            await until(lambda: len(gate.seen) + len(consumer.seen) == READY_LIMIT + 10)
+            await again.stop()
+            assert gate.seen + consumer.seen == ids([*held, *stored])
+
+        self.play(installation, scenario)
+
     def test_what_cannot_be_stored_is_the_publishers_to_publish_again(
         self, installation: LocalInstallation
     ) -> None:
@@ -262,8 +308,12 @@ class TestLocalBus(BusSuite):
             gate.open.set()
             await bus.publish(sent)
             await until(lambda: gate.seen == ids([*sent[:2], *sent]))
+            await until_rows(installation, (0, 0))
+            gate.open.clear()
+            await bus.publish(messages(1))
+            assert await installation.rows() == (1, 1), "slow once more"
+            gate.open.set()
             await bus.stop()
-            assert await installation.rows() == (0, 0)
 
         self.play(installation, scenario)
 
@@ -352,23 +402,61 @@ class TestLocalBus(BusSuite):
         self.play(installation, scenario)
 
     def test_a_delivery_is_never_in_memory_twice(self, installation: LocalInstallation) -> None:
-        """Publishing races with the queue's own reading of its table."""
+        """Storing races with the queue's own reading of its table."""
 
         async def scenario() -> None:
             consumer = Consumer()
-            bus = consuming(installation, consumer, batch=8)
+            bus = installation.bus(poll=0.0005)
+            bus.subscribe(Subscription("q", ("thing.happened",), consumer, batch=8))
             await bus.start()
             sent = messages(800)
 
-            async def publish(part: Sequence[Message]) -> None:
+            async def store(part: Sequence[Message]) -> None:
                 for message in part:
-                    await bus.publish([message])
+                    await bus.requeue("q", [message])
 
-            await asyncio.gather(*(publish(sent[start::8]) for start in range(8)))
+            await asyncio.gather(*(store(sent[start::8]) for start in range(8)))
             await until(lambda: len(consumer.seen) >= 800)
             await bus.stop()
             assert sorted(consumer.seen) == sorted(ids(sent))
             assert await installation.rows() == (0, 0)
+
+        self.play(installation, scenario)
+
+    def test_a_row_read_before_its_writer_hears_of_the_commit_is_not_taken_again(
+        self, installation: LocalInstallation
+    ) -> None:
+        async def scenario() -> None:
+            consumer = Consumer()
+            database = SlowToAnswer(installation.database)
+            bus = LocalBus(database, installation.clock, poll=POLL)
+            bus.subscribe(Subscription("q", ("thing.happened",), consumer))
+            await bus.start()
+            requeueing = asyncio.create_task(bus.requeue("q", sent := messages(2)))
+            await until(lambda: consumer.seen == ids(sent))
+            database.answer.set()
+            await requeueing
+            await bus.publish(last := messages(1))
+            await until(lambda: last[0].id in consumer.seen)
+            await bus.stop()
+            assert consumer.seen == ids([*sent, *last])
+
+        self.play(installation, scenario)
+
+    def test_numbers_go_on_after_those_that_a_former_process_gave(
+        self, installation: LocalInstallation
+    ) -> None:
+        async def scenario() -> None:
+            await installation.bus().requeue("q", former := messages(5))
+            consumer = Consumer()
+            bus = installation.bus(poll=NEVER)
+            bus.subscribe(Subscription("q", ("thing.happened",), consumer))
+            await bus.start()
+            await until(lambda: consumer.seen == ids(former))
+            await until_rows(installation, (0, 0))
+            await bus.requeue("q", new := messages(1))
+            await until(lambda: consumer.seen == ids([*former, *new]))
+            await bus.stop()
 
         self.play(installation, scenario)
 

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import structlog
 
 from yuanlian.kit.clock import Clock
-from yuanlian.kit.database.batching import Batcher
 from yuanlian.kit.database.database import Database
-from yuanlian.kit.messaging import repository
 from yuanlian.kit.messaging.bus import Subscription
+from yuanlian.kit.messaging.delivery_table import DeliveryTable
 from yuanlian.kit.messaging.hand_over import HandOver
 from yuanlian.kit.messaging.local_queue import Copy, LocalQueue
 from yuanlian.kit.messaging.message import Message
-from yuanlian.kit.messaging.settlement import NewDelivery, Settlement
+from yuanlian.kit.messaging.settlement import NewDelivery
 
 POLL = 1.0
 PATIENCE = 1.0
@@ -39,28 +38,20 @@ class LocalBus:
     def __init__(
         self, database: Database, clock: Clock, *, poll: float = POLL, patience: float = PATIENCE
     ) -> None:
-        self._database = database
         self._clock = clock
+        self._table = DeliveryTable(database, clock)
         self._poll = poll
         self._patience = patience
         self._queues: dict[str, LocalQueue] = {}
         self._routes: dict[str, list[str]] = {}
-        self._last = 0
         self._order = asyncio.Lock()
-        self._settlements = Batcher(self._store_settlements)
         self._tasks: list[asyncio.Task[None]] = []
 
     def subscribe(self, subscription: Subscription) -> None:
         if subscription.queue in self._queues:
             raise ValueError(f"queue {subscription.queue} has its handler already")
         self._queues[subscription.queue] = LocalQueue(
-            subscription,
-            self._database,
-            self._clock,
-            store=self._store,
-            settle=self._settlements.submit,
-            poll=self._poll,
-            patience=self._patience,
+            subscription, self._table, self._clock, poll=self._poll, patience=self._patience
         )
         for type_ in subscription.types:
             self._routes.setdefault(type_, []).append(subscription.queue)
@@ -115,7 +106,7 @@ class LocalBus:
     async def _enqueue(self, new: Sequence[NewDelivery]) -> None:
         if not new:
             return
-        first = await self._store(new)
+        first = await self._table.store(new)
         offers: dict[str, list[Copy]] = {}
         for sequence, delivery in enumerate(new, first):
             for queue in delivery.queues:
@@ -123,23 +114,3 @@ class LocalBus:
         for name, copies in offers.items():
             if name in self._queues:
                 self._queues[name].offer(copies)
-
-    async def _store(self, new: Sequence[NewDelivery]) -> int:
-        """Returns the number of the first; a number is never given twice, also after its rows are gone."""
-        first = await self._database.write(
-            lambda session: repository.insert_deliveries(session, new, self._last)
-        )
-        self._last = max(self._last, first + len(new) - 1)
-        return first
-
-    async def _store_settlements(self, settlements: Sequence[Settlement]) -> Sequence[Exception | None]:
-        """The settlements of queues that finish at the same time share their statements."""
-        whole = Settlement()
-        for one in settlements:
-            whole.extend(one)
-        now = self._clock.now_ms()
-        first = await self._database.write(
-            lambda session: repository.settle_deliveries(session, whole, self._last, now)
-        )
-        self._last = max(self._last, first + len(whole.retried) - 1)
-        return [None] * len(settlements)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 import structlog
 
 from yuanlian.kit.clock import Clock
-from yuanlian.kit.database.database import Database
 from yuanlian.kit.messaging import repository
 from yuanlian.kit.messaging.bus import Subscription
 from yuanlian.kit.messaging.delivery import DONE, Delivery, deliver, reason
+from yuanlian.kit.messaging.delivery_table import DeliveryTable
 from yuanlian.kit.messaging.hand_over import HandOver
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import StoredDelivery
@@ -23,9 +23,6 @@ from yuanlian.kit.messaging.waiting import Signal, pause_after
 
 READY_LIMIT = 1024
 """Deliveries held in memory per queue; more wait in the table."""
-
-Store = Callable[[Sequence[NewDelivery]], Awaitable[int]]
-Settle = Callable[[Settlement], Awaitable[None]]
 
 _log = structlog.get_logger("bus")
 
@@ -55,21 +52,17 @@ class LocalQueue:
     def __init__(
         self,
         subscription: Subscription,
-        database: Database,
+        table: DeliveryTable,
         clock: Clock,
         *,
-        store: Store,
-        settle: Settle,
         poll: float,
         patience: float,
     ) -> None:
         self.name = subscription.queue
         self._handler = subscription.handler
         self._limit = subscription.batch
-        self._database = database
+        self._table = table
         self._clock = clock
-        self._store = store
-        self._settle = settle
         self._poll = poll
         self._patience = patience
         self._ready: deque[Copy] = deque()
@@ -176,7 +169,7 @@ class LocalQueue:
         if due is not None:
             self._next_due = min(self._next_due or due, due)
         try:
-            await self._settle(settlement)
+            await self._table.settle(settlement)
         except Exception as error:
             for handed in waiting:
                 handed.fail(error)
@@ -209,7 +202,7 @@ class LocalQueue:
         self._behind = True
         new = [NewDelivery(copy.message, (self.name,), handed.published_at) for copy, handed in held]
         try:
-            first = await self._store(new)
+            first = await self._table.store(new)
         except Exception as error:  # noqa: BLE001 - is the publishers' to hear; they publish again
             self._forget(held, error)
             return
@@ -233,11 +226,8 @@ class LocalQueue:
 
     async def _read(self) -> None:
         self._behind, self._reading = False, True
-        now = self._clock.now_ms()
         try:
-            due = await self._database.read(
-                lambda session: repository.due_deliveries(session, self.name, now, READY_LIMIT)
-            )
+            due = await self._table.due(self.name, READY_LIMIT)
         finally:
             self._reading = False
         self._next_due = due.next_due
@@ -254,7 +244,7 @@ class LocalQueue:
             except msgspec.DecodeError as error:
                 malformed.buried.append(Buried(self.name, row.sequence, reason(error)))
         if malformed:
-            await self._settle(malformed)
+            await self._table.settle(malformed)
 
     def _retry_is_due(self) -> bool:
         return self._next_due is not None and self._next_due <= self._clock.now_ms()

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from tests.unit.kit.messaging.store import Run, effects, ids, in_outbox, leave_effect, messages
 
 from yuanlian.kit.database.sqlite import SqliteDatabase
-from yuanlian.kit.messaging import outbox
+from yuanlian.kit.messaging import outbox, repository
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import decode
 from yuanlian.kit.messaging.tables import OutboxRow
@@ -73,5 +73,18 @@ def test_a_body_larger_than_64_kib_is_kept_whole(database: SqliteDatabase, run: 
         length = await database.read(lambda session: session.scalar(select(func.length(OutboxRow.body))))
         assert length is not None
         assert length > 100_000
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("gone", [[], [3], [1, 2, 3], [5, 2, 1], [6, 4, 2], [1, 2, 3, 4, 5, 6]])
+def test_only_the_rows_named_are_deleted(database: SqliteDatabase, run: Run, gone: list[int]) -> None:
+    async def scenario() -> None:
+        sent = messages(6)
+        await database.write(lambda session: outbox.add(session, sent))
+        await database.write(lambda session: repository.delete_outbox(session, gone))
+        assert await in_outbox(database) == [
+            message.id for number, message in enumerate(sent, 1) if number not in gone
+        ]
 
     run(scenario)

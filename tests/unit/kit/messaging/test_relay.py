@@ -228,9 +228,13 @@ class BusyBus(RecordingBus):
         super().__init__(database)
         self.answer = asyncio.Event()
         self.begun: list[str] = []
+        self.fail_at_once: str | None = None
 
     async def publish(self, messages: Sequence[Message]) -> None:
         self.begun.extend(ids(messages))
+        if messages[0].id == self.fail_at_once:
+            self.fail_at_once = None
+            raise ConnectionError("the broker is away")
         await self.answer.wait()
         await super().publish(messages)
 
@@ -292,14 +296,14 @@ def test_a_delay_that_ends_while_others_are_in_flight_is_not_forgotten(
     async def scenario() -> None:
         clock = ManualClock(1_000_000)
         bus = BusyBus(database)
-        relay = Relay(database, bus, clock, gather=0.001, poll=0.01)
+        relay = Relay(database, bus, clock, batch=2, gather=0.001, poll=0.01)
         await relay.start()
         late = Message("msg_late", "t", clock.now_ms(), "tenant_a", None, delay=5000)
-        sent = messages(2)
+        sent = messages(6)
         await database.write(lambda session: outbox.add(session, [late, *sent]))
-        await until_begun(bus, 2)
+        await until_begun(bus, 6)
         clock.advance(5000)
-        await until_begun(bus, 3)
+        await until_begun(bus, 7)
         assert bus.begun == [*ids(sent), late.id]
         bus.answer.set()
         await until_empty(database)
@@ -308,18 +312,46 @@ def test_a_delay_that_ends_while_others_are_in_flight_is_not_forgotten(
     run(scenario)
 
 
-def test_what_failed_is_published_again_before_what_follows(database: SqliteDatabase, run: Run) -> None:
+def test_what_failed_is_published_again_from_the_first(database: SqliteDatabase, run: Run) -> None:
     async def scenario() -> None:
-        bus = RecordingBus(database)
-        bus.refuse = 1
-        relay = Relay(database, bus, SystemClock(), batch=2, gather=0.001, poll=0.01)
-        sent = messages(30)
+        bus = BusyBus(database)
+        relay = Relay(database, bus, SystemClock(), batch=2, gather=0.001, poll=NEVER)
+        sent = messages(6)
         await database.write(lambda session: outbox.add(session, sent))
         await relay.start()
+        await until_begun(bus, 6)
+        bus.refuse = 3
+        bus.answer.set()
+        await asyncio.sleep(0)
+        bus.answer.clear()
+        await until_begun(bus, 12)
+        assert bus.begun == ids([*sent, *sent])
+        bus.answer.set()
         await until_empty(database)
         await relay.stop()
-        again = bus.published.index(sent[0].id)
-        assert bus.published[again:] == ids(sent[:2]) + ids(sent[2:])[again:]
+        assert bus.published == ids(sent)
+
+    run(scenario)
+
+
+def test_nothing_new_is_published_while_something_failed_and_something_is_in_flight(
+    database: SqliteDatabase, run: Run
+) -> None:
+    async def scenario() -> None:
+        bus = BusyBus(database)
+        relay = Relay(database, bus, SystemClock(), batch=2, gather=0.001, poll=0.01)
+        failing, in_flight, new = messages(2), messages(2), messages(4)
+        bus.fail_at_once = failing[0].id
+        await database.write(lambda session: outbox.add(session, [*failing, *in_flight]))
+        await relay.start()
+        await until_begun(bus, 4)
+        await database.write(lambda session: outbox.add(session, new))
+        await asyncio.sleep(0.3)
+        assert bus.begun == ids([*failing, *in_flight])
+        bus.answer.set()
+        await until_empty(database)
+        await relay.stop()
+        assert bus.begun == ids([*failing, *in_flight, *failing, *new])
 
     run(scenario)
 
@@ -335,6 +367,33 @@ class CountedDatabase:
     async def write(self, work: Callable[[Session], T]) -> T:
         self.writes += 1
         return await self._database.write(work)
+
+
+class FlakyDatabase(CountedDatabase):
+    fail_next = False
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        if self.fail_next:
+            self.fail_next = False
+            raise OSError("disk full")
+        return await super().write(work)
+
+
+def test_what_was_published_is_deleted_once_the_database_is_back(database: SqliteDatabase, run: Run) -> None:
+    async def scenario() -> None:
+        flaky, bus = FlakyDatabase(database), BusyBus(database)
+        relay = Relay(flaky, bus, SystemClock(), poll=NEVER)
+        await relay.start()
+        sent = messages(3)
+        await database.write(lambda session: outbox.add(session, sent))
+        await until_begun(bus, 3)
+        flaky.fail_next = True
+        bus.answer.set()
+        await until_empty(database)
+        await relay.stop()
+        assert bus.begun == ids(sent)
+
+    run(scenario)
 
 
 def test_a_wake_costs_a_look_to_take_and_a_look_to_delete(database: SqliteDatabase, run: Run) -> None:
