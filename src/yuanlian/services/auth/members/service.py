@@ -14,6 +14,7 @@ import structlog
 from msgspec import UNSET
 from sqlalchemy.orm import Session
 
+from yuanlian.contracts.auth import MEMBER_REMOVED, MemberRemoved
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database, reads, writes
 from yuanlian.kit.envelope import Page
@@ -21,6 +22,8 @@ from yuanlian.kit.errors import AuthorizationError, ConflictError, NotFoundError
 from yuanlian.kit.http.pagination import decode_cursor, encode_cursor
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.principal import Principal
+from yuanlian.kit.messaging import outbox
+from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.tenancy.directory import TenantDirectory
 from yuanlian.kit.tenancy.scope import across_tenants, tenant_scope
 from yuanlian.services.auth import repository
@@ -224,6 +227,7 @@ class MemberService:
         if user_id == principal.user_id:
             raise AuthorizationError(ONESELF)
         repository.delete_membership(session, user_id)
+        outbox.add(session, [Message.new(MEMBER_REMOVED, member.tenant_id, MemberRemoved(user_id))])
         now = self._clock.now_ms()
         here = [
             row.id
