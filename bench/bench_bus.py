@@ -4,7 +4,9 @@
 
 Without ``--rate`` writers add as fast as the relay keeps up. With it, messages are added at that rate
 and the time from their commit to each handler is printed. The handlers do nothing: this is the cost
-of the bus alone. ``--profile`` prints where the event loop's thread spends its time.
+of the bus alone. Writers are measured by themselves first; what a message costs on its way from the
+outbox to where it is settled in every queue is the difference. ``--profile`` prints where the event
+loop's thread spends its time.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import math
 import os
 import platform
 import pstats
@@ -19,9 +22,11 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -39,6 +44,8 @@ QUEUES = ("attendance.queue", "notification.queue", "analytics.queue")
 TYPE = "attendance.update"
 IN_FLIGHT = 2000
 WRITERS = 8
+GROUP = 32
+"""Messages per transaction: about a group commit of check-ins."""
 # About the size of an attendance event with two recipients.
 DATA = {
     "id": "attendance_0192f1c8a7f07c3e8f5d6a7b8c9d0e1f",
@@ -91,13 +98,15 @@ async def add(database: SqliteDatabase, meter: Meter, size: int) -> None:
     meter.committed_at.update((message.id, now) for message in messages)
 
 
-async def flood(database: SqliteDatabase, meter: Meter, until: float) -> None:
+async def flood(database: SqliteDatabase, meter: Meter, until: float, limit: float) -> None:
+    """``limit``: of messages that are added and not yet handled."""
+
     async def writer() -> None:
         while time.perf_counter() < until:
-            if meter.outstanding > IN_FLIGHT:
+            if meter.outstanding > limit:
                 await asyncio.sleep(0.002)
             else:
-                await add(database, meter, 16)
+                await add(database, meter, GROUP)
 
     await asyncio.gather(*(writer() for _ in range(WRITERS)))
 
@@ -123,37 +132,81 @@ async def pace(database: SqliteDatabase, meter: Meter, until: float, rate: float
     await asyncio.gather(*tasks)
 
 
-async def run(seconds: float, rate: float | None, profile: cProfile.Profile | None) -> None:
+@dataclass(frozen=True)
+class Result:
+    meter: Meter
+    elapsed: float
+    cpu: float
+
+    @property
+    def us_per_message(self) -> float:
+        return self.cpu / self.meter.added * 1e6
+
+
+async def write_alone(seconds: float, rate: float | None) -> Result:
     with tempfile.TemporaryDirectory() as folder:
-        database = SqliteDatabase(Path(folder) / "bench.db")
-        database.migrate(lambda connection: Base.metadata.create_all(connection))
-        bus, meter = LocalBus(database, SystemClock()), Meter()
+        database, meter = open_database(Path(folder)), Meter()
+        result = await measured(meter, write(database, meter, seconds, rate, math.inf))
+        await database.close()
+        return result
+
+
+async def write_and_deliver(seconds: float, rate: float | None, profile: cProfile.Profile | None) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        database, meter = open_database(Path(folder)), Meter()
+        bus = LocalBus(database, SystemClock())
         for queue in QUEUES:
             bus.subscribe(Subscription(queue, (TYPE,), meter.handle))
         relay = Relay(database, bus, SystemClock())
         await bus.start()
         await relay.start()
-        started, cpu = time.perf_counter(), time.process_time()
+
+        async def work() -> None:
+            await write(database, meter, seconds, rate, IN_FLIGHT)
+            while meter.outstanding:
+                await asyncio.sleep(0.001)
+            await relay.stop()
+            await bus.stop()
+
         if profile:
             profile.enable()
-        until = started + seconds
-        await (pace(database, meter, until, rate) if rate else flood(database, meter, until))
-        while meter.outstanding:
-            await asyncio.sleep(0.001)
+        result = await measured(meter, work())
         if profile:
             profile.disable()
-        report(meter, time.perf_counter() - started, time.process_time() - cpu)
-        await relay.stop()
-        await bus.stop()
         await database.close()
+        return result
 
 
-def report(meter: Meter, elapsed: float, cpu: float) -> None:
-    count = meter.added
+def open_database(folder: Path) -> SqliteDatabase:
+    database = SqliteDatabase(folder / "bench.db")
+    database.migrate(lambda connection: Base.metadata.create_all(connection))
+    return database
+
+
+async def write(
+    database: SqliteDatabase, meter: Meter, seconds: float, rate: float | None, limit: float
+) -> None:
+    until = time.perf_counter() + seconds
+    await (pace(database, meter, until, rate) if rate else flood(database, meter, until, limit))
+
+
+async def measured(meter: Meter, work: Coroutine[Any, Any, None]) -> Result:
+    started, cpu = time.perf_counter(), time.process_time()
+    await work
+    return Result(meter, time.perf_counter() - started, time.process_time() - cpu)
+
+
+def report(alone: Result, whole: Result) -> None:
+    meter, elapsed = whole.meter, whole.elapsed
     cuts = statistics.quantiles(meter.latencies, n=100)
-    print(f"{count} messages, {meter.handled} deliveries in {meter.batches} batches, {elapsed:.2f} s")
-    print(f"{count / elapsed:,.0f} messages/s, {meter.handled / elapsed:,.0f} deliveries/s")
-    print(f"{cpu / count * 1e6:.0f} us of CPU per message, {cpu / elapsed:.2f} cores")
+    print(f"{meter.added} messages, {meter.handled} deliveries in {meter.batches} batches, {elapsed:.2f} s")
+    print(f"{meter.added / elapsed:,.0f} messages/s, {meter.handled / elapsed:,.0f} deliveries/s")
+    total, writing = whole.us_per_message, alone.us_per_message
+    print(
+        f"CPU per message: {total:.0f} us in all, {writing:.0f} us to write it, "
+        f"{total - writing:.0f} us from the outbox to settled in {len(QUEUES)} queues"
+    )
+    print(f"{whole.cpu / elapsed:.2f} cores")
     print(f"commit to handler: p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms")
 
 
@@ -169,7 +222,9 @@ def main() -> None:
         f"SQLite {sqlite3.sqlite_version}, uvloop {version('uvloop')}"
     )
     profile = cProfile.Profile() if options.profile else None
-    uvloop.run(run(options.seconds, options.rate, profile))
+    alone = uvloop.run(write_alone(options.seconds, options.rate))
+    whole = uvloop.run(write_and_deliver(options.seconds, options.rate, profile))
+    report(alone, whole)
     if profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
 
