@@ -162,8 +162,11 @@ class Intake:
     def on_headers_complete(self) -> None:
         first = self._first_values()
         self._check_headers(first)
+        target = self._target
+        if not target.startswith(b"/") or b"#" in target:
+            target = self._origin_form(first)
         method = self._parser.get_method().decode("ascii")
-        request = self._request = self._new_request(method, self._origin_form(first), first)
+        request = self._request = self._new_request(method, target, first)
         self.stage = _BODY
         has_body = self._check_framing(request)
         if self._parser.should_upgrade():

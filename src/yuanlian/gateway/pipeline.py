@@ -93,8 +93,7 @@ class Gateway:
         origin = self._proxies.origin(request)
         caller = self._authenticator.authenticate(request) if route.auth else None
         who = await self._who(request, caller, origin)
-        if route.rate_limit is not None:
-            response.extra = await limit(self._limiter, route, request, origin.address)
+        response.extra = await limit(self._limiter, route, request, origin.address)
         upstream = self._upstreams.get(route.service)
         if upstream is None:
             raise ServiceUnavailableError

@@ -16,8 +16,7 @@ async def limit(limiter: RateLimiter, route: Route, request: Request, address: s
     """
     if route.rate_limit is None:
         return b""
-    most, window_ms = route.rate_limit
-    decision = await limiter.hit(_key(route, request, address), most, window_ms)
+    decision = await limiter.hit(_key(route, request, address), *route.rate_limit)
     if not decision.allowed:
         raise RateLimitedError(
             headers=[

@@ -160,6 +160,17 @@ def test_a_body_of_nobody_known_is_not_read() -> None:
     run(scenario)
 
 
+def test_a_short_body_of_nobody_known_costs_no_connection() -> None:
+    async def scenario() -> None:
+        service = Recorder()
+        async with edge(service) as e:
+            stranger = b"POST /private/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+            assert [a.status for a in await e.raw(stranger + LAST)] == [401, 200]
+            assert [seen.path for seen in service.seen] == ["/open/last"]
+
+    run(scenario)
+
+
 def test_a_chunked_body_is_refused_as_soon_as_it_is_over_the_limit() -> None:
     async def scenario() -> None:
         async with edge() as e:

@@ -185,3 +185,19 @@ def test_guessed_ids_do_not_fill_the_memory(tmp_path: Path) -> None:
         assert len(directory._known) == CACHE_LIMIT
 
     run(tmp_path, scenario)
+
+
+def test_the_edge_has_a_kindergarten_at_hand_until_it_changes_or_ages(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        assert world.directory.at_hand("a") is None
+        found = await world.directory.find("a")
+        assert world.directory.at_hand("a") == found
+        await world.as_(operator())("PATCH", "/tenants/a", {"status": "suspended"})
+        assert world.directory.at_hand("a") is None
+        suspended = await world.directory.find("a")
+        assert suspended is not None
+        assert suspended.status == "suspended"
+        world.clock.advance(FOUND_MS)
+        assert world.directory.at_hand("a") is None
+
+    run(tmp_path, scenario)

@@ -1,0 +1,74 @@
+"""A token is verified once and remembered; what was made of it does not outlive its truth."""
+
+from __future__ import annotations
+
+import pytest
+
+from yuanlian.gateway.authentication import Authenticator
+from yuanlian.gateway.http import Headers, Request
+from yuanlian.kit.clock import ManualClock
+from yuanlian.kit.errors import AuthenticationError
+from yuanlian.kit.identity.internal import LIFETIME_S, InternalIdentity
+from yuanlian.kit.identity.memory import MemoryRevocations
+from yuanlian.kit.identity.principal import Principal
+from yuanlian.kit.identity.tokens import VerifiedToken
+
+START_MS = 1_790_000_000_000
+PRINCIPAL = Principal("user_1", "a", session_id="s", expires_at=START_MS // 1000 + 3600)
+
+
+class _Verifier:
+    """Knows one token, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def verify(self, token: str) -> VerifiedToken:
+        self.asked += 1
+        if token != "good":
+            raise AuthenticationError
+        return VerifiedToken(PRINCIPAL, START_MS // 1000)
+
+
+class _Rig:
+    def __init__(self) -> None:
+        self.clock = ManualClock(START_MS)
+        self.verifier = _Verifier()
+        self.revocations = MemoryRevocations(self.clock)
+        self.service = InternalIdentity(bytes(32), self.clock)
+        identity = InternalIdentity(bytes(32), self.clock)
+        self.authenticator = Authenticator(self.verifier, self.revocations, identity, self.clock)
+
+    def headers(self, authorization: bytes = b"Bearer good") -> dict[bytes, bytes]:
+        """What a service is told about the sender."""
+        sent: Headers = [(b"authorization", authorization)]
+        request = Request("GET", b"/", b"/", b"", sent, dict(sent), ("", 0), "1.1", 0.0, "req_1")
+        return dict(self.authenticator.authenticate(request).headers)
+
+
+def test_a_service_can_believe_what_it_is_told_as_long_as_the_token_is_used() -> None:
+    rig = _Rig()
+    seen = set()
+    for _ in range(10):
+        told = rig.headers()
+        seen.add(told[b"x-identity"])
+        rig.clock.advance((LIFETIME_S // 4 - 1) * 1000)  # a request may be this long on its way
+        assert rig.service.read(told[b"x-identity"]) == PRINCIPAL
+        assert told[b"x-tenant-id"] == b"a"
+    assert rig.verifier.asked == 1
+    assert 1 < len(seen) < 10
+
+
+def test_a_remembered_token_ends_when_it_expires() -> None:
+    rig = _Rig()
+    rig.headers()
+    rig.clock.advance(3600 * 1000)
+    with pytest.raises(AuthenticationError):
+        rig.headers()
+
+
+@pytest.mark.parametrize("header", [b"", b"Bearer", b"Bearer bad", b"Basic good", b"good", b"Bearer \xff"])
+def test_what_is_no_good_token_is_challenged(header: bytes) -> None:
+    with pytest.raises(AuthenticationError) as refused:
+        _Rig().headers(header)
+    assert refused.value.headers == (("www-authenticate", "Bearer"),)
