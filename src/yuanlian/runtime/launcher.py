@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -26,9 +25,6 @@ from yuanlian.runtime.housekeeping import keep_tidy
 from yuanlian.runtime.schema import SchemaError, upgrade
 from yuanlian.runtime.settings import Settings
 from yuanlian.runtime.wiring import Embedded, embedded
-
-SWITCH_INTERVAL_S = 0.002
-"""The event loop shares the interpreter with the database's threads: let it have its turn soon."""
 
 LAST_GRACE_S = 0.2
 """What a part may take to end when requests have used up all of ``drain_s``."""
@@ -58,7 +54,6 @@ def run(settings: Settings, log: Log, *, load: Load | None = None, ready: Ready 
     Raises:
         AddressInUseError, SchemaError: nothing was started.
     """
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     uvloop.run(_serve(settings, log, load, ready))
 
 

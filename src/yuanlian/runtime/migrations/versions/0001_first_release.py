@@ -60,19 +60,13 @@ def upgrade() -> None:
         sa.Column("temperature", sa.Double(), nullable=True),
         sa.Column("temperature_at", sa.BigInteger(), nullable=True),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant_id", "date", "student_id", name=op.f("pk_attendance_days")),
+        sa.PrimaryKeyConstraint("student_id", "date", "tenant_id", name=op.f("pk_attendance_days")),
         info={"tenant_owned": True},
+        sqlite_with_rowid=False,
     )
     with op.batch_alter_table("attendance_days", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_attendance_days_student_id_date_tenant_id"),
-            ["student_id", "date", "tenant_id"],
-            unique=False,
-        )
-        batch_op.create_index(
-            batch_op.f("ix_attendance_days_tenant_id_date_class_id"),
-            ["tenant_id", "date", "class_id"],
-            unique=False,
+            batch_op.f("ix_attendance_days_tenant_id_date"), ["tenant_id", "date"], unique=False
         )
 
     op.create_table(
@@ -93,13 +87,15 @@ def upgrade() -> None:
         sa.Column("note", sa.String(length=500), nullable=True),
         sa.Column("recorded_by", sa.String(length=64), nullable=False),
         sa.Column("day_state", sa.String(length=16), nullable=False),
-        sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_attendance_events")),
-        sa.UniqueConstraint("event_id", "tenant_id", name=op.f("uq_attendance_events_event_id_tenant_id")),
+        sa.PrimaryKeyConstraint("event_id", "tenant_id", name=op.f("pk_attendance_events")),
         info={"tenant_owned": True},
+        sqlite_with_rowid=False,
     )
     with op.batch_alter_table("attendance_events", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_attendance_events_tenant_id_date"), ["tenant_id", "date"], unique=False
+            batch_op.f("ix_attendance_events_tenant_id_occurred_at"),
+            ["tenant_id", "occurred_at"],
+            unique=False,
         )
         batch_op.create_index(
             batch_op.f("ix_attendance_events_tenant_id_student_id_occurred_at"),
@@ -495,12 +491,11 @@ def downgrade() -> None:
     op.drop_table("bus_deliveries")
     with op.batch_alter_table("attendance_events", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_attendance_events_tenant_id_student_id_occurred_at"))
-        batch_op.drop_index(batch_op.f("ix_attendance_events_tenant_id_date"))
+        batch_op.drop_index(batch_op.f("ix_attendance_events_tenant_id_occurred_at"))
 
     op.drop_table("attendance_events")
     with op.batch_alter_table("attendance_days", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_attendance_days_tenant_id_date_class_id"))
-        batch_op.drop_index(batch_op.f("ix_attendance_days_student_id_date_tenant_id"))
+        batch_op.drop_index(batch_op.f("ix_attendance_days_tenant_id_date"))
 
     op.drop_table("attendance_days")
     op.drop_table("announcements")
