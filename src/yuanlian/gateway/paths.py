@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from yuanlian.kit.errors import FieldError, ValidationError
 from yuanlian.kit.i18n import Text
 
+_LONGEST_HOST = 260
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _UNSAFE = Text("请求路径不合法", "The request path is not valid")
 
@@ -52,8 +53,12 @@ def _has_dot_segment(path: bytes) -> bool:
     return any(segment in (b".", b"..") for segment in path.split(b"/"))
 
 
-@lru_cache(maxsize=1024)
 def is_host(value: bytes) -> bool:
     """Whether a ``Host`` names a host: letters, digits, ``.``, ``-`` and ``_``, or an address in
     brackets, and perhaps a port (RFC 9110 §7.2, without the sub-delims that no host has)."""
+    return len(value) <= _LONGEST_HOST and _matches(value)
+
+
+@lru_cache(maxsize=1024)
+def _matches(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None

@@ -65,6 +65,9 @@ class _Node:
     below: list[Route] = field(default_factory=list)
 
 
+_INTERNAL = "internal"
+
+
 class RouteTable:
     """Immutable; a new file makes a new table."""
 
@@ -90,7 +93,9 @@ class RouteTable:
         Raises:
             NotFoundError: no path matches. MethodNotAllowedError: with ``Allow``.
         """
-        candidates = _find(self._root, path.strip("/").split("/"), 0)
+        segments = path.strip("/").split("/")
+        # What services say to each other is not for the public, whatever a table says (``/**``).
+        candidates = _find(self._root, segments, 0) if segments[0] != _INTERNAL else []
         for route in candidates:
             if method in route.methods:
                 return route

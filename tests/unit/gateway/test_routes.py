@@ -124,3 +124,10 @@ def test_a_table_remembers_only_so_much() -> None:
     assert len(table._found) <= 4096
     table.find("GET", b"/a/" + b"x" * 8000)
     assert all(len(path) <= 256 for _, path in table._found)
+
+
+def test_what_services_say_to_each_other_is_never_routed() -> None:
+    table = RouteTable.load("routes: [{path: /**, service: tenant-service, methods: [GET], auth: false}]")
+    assert table.match("GET", "/anything").service == "tenant-service"
+    with pytest.raises(NotFoundError):
+        table.match("GET", "/internal/tenant/recipients")

@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy.orm import Session
 
+from yuanlian.contracts.tenant import PLATFORM
 from yuanlian.kit.errors import AuthorizationError, FieldError, ValidationError
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.decision import Authorizer
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.services.auth import repository
 from yuanlian.services.auth.grants import Grants, Permission, combine, held_by
-from yuanlian.services.auth.roles import PLATFORM, built_in
+from yuanlian.services.auth.roles import built_in
 
 BEYOND = Text("不能授予自己没有的权限", "You cannot grant a permission that you do not hold")
 ABOVE = Text("不能管理权限高于自己的用户", "You cannot administer somebody who holds more than you")

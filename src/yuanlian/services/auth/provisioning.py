@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from yuanlian.contracts.tenant import PLATFORM
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.errors import ConflictError
 from yuanlian.kit.ids import new_id
@@ -14,7 +15,7 @@ from yuanlian.services.auth import repository
 from yuanlian.services.auth.members.seating import TAKEN
 from yuanlian.services.auth.models import ACTIVE, Membership, User
 from yuanlian.services.auth.passwords import Argon2Parameters, check_policy, hash_password
-from yuanlian.services.auth.roles import PLATFORM, PLATFORM_ADMIN
+from yuanlian.services.auth.roles import PLATFORM_ADMIN
 from yuanlian.services.auth.usernames import check_username, normalised
 
 __all__ = [

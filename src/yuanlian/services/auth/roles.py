@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from yuanlian.contracts.tenant import PLATFORM
 from yuanlian.kit.i18n import Text
 from yuanlian.services.auth.grants import Permission
 
-PLATFORM = "platform"
-"""The operators' tenant; it has no children."""
 PRINCIPAL, PLATFORM_ADMIN = "principal", "platform_admin"
 
 OWN_CLASS = "resource.classId in user.classIds"

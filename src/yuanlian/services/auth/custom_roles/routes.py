@@ -8,6 +8,7 @@ from litestar.types import ControllerRouterHandler
 
 from yuanlian.kit.envelope import Body, Envelope, Page
 from yuanlian.kit.http.app import reply, require
+from yuanlian.kit.http.pagination import only_page
 from yuanlian.services.auth.custom_roles.schemas import (
     Deleted,
     NewRole,
@@ -16,7 +17,6 @@ from yuanlian.services.auth.custom_roles.schemas import (
     RoleView,
 )
 from yuanlian.services.auth.custom_roles.service import READ, WRITE, RoleService
-from yuanlian.services.auth.one_page import only_page
 
 PATH = "/api/auth/roles"
 ONE = f"{PATH}/{{role_id:str}}"

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import UNSET
 from sqlalchemy.orm import Session
 
+from yuanlian.contracts.tenant import PLATFORM
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.context import current
 from yuanlian.kit.database.database import Database, reads, writes
@@ -36,7 +37,7 @@ from yuanlian.services.auth.custom_roles.schemas import (
 from yuanlian.services.auth.grants import Permission, combine
 from yuanlian.services.auth.models import Revocation, Role
 from yuanlian.services.auth.revocation import RevocationLog
-from yuanlian.services.auth.roles import CATALOGUE, PLATFORM, built_in
+from yuanlian.services.auth.roles import CATALOGUE, built_in
 
 READ, WRITE = "role.read", "role.write"
 LIMIT = 100

@@ -10,9 +10,9 @@ from litestar.types import ControllerRouterHandler
 
 from yuanlian.kit.envelope import Body, Envelope, Page
 from yuanlian.kit.http.app import caller, reply
+from yuanlian.kit.http.pagination import only_page
 from yuanlian.services.auth.invitations.schemas import Acceptance, Declined, InvitationView
 from yuanlian.services.auth.invitations.service import InvitationService
-from yuanlian.services.auth.one_page import only_page
 from yuanlian.services.auth.signin.routes import client_of
 from yuanlian.services.auth.signin.schemas import MembershipView
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import structlog
 from sqlalchemy.orm import Session
 
+from yuanlian.contracts.tenant import PLATFORM
 from yuanlian.kit.database.database import Database, reads, writes
 from yuanlian.kit.envelope import Page
 from yuanlian.kit.errors import AuthorizationError, ConflictError, NotFoundError, ValidationError
@@ -21,7 +22,6 @@ from yuanlian.services.auth import repository
 from yuanlian.services.auth.invitations.schemas import InvitationView
 from yuanlian.services.auth.models import ACTIVE, Membership
 from yuanlian.services.auth.passwords import Passwords
-from yuanlian.services.auth.roles import PLATFORM
 from yuanlian.services.auth.signin.belonging import SUSPENDED
 from yuanlian.services.auth.signin.schemas import MembershipView
 from yuanlian.services.auth.throttle import Throttle

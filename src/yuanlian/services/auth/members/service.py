@@ -15,6 +15,7 @@ from msgspec import UNSET
 from sqlalchemy.orm import Session
 
 from yuanlian.contracts.auth import MEMBER_REMOVED, MemberRemoved
+from yuanlian.contracts.tenant import PLATFORM
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database, reads, writes
 from yuanlian.kit.envelope import Page
@@ -33,7 +34,7 @@ from yuanlian.services.auth.members.seating import Newcomer, seat
 from yuanlian.services.auth.models import INVITED, Membership, Revocation, User
 from yuanlian.services.auth.passwords import Passwords, check_policy
 from yuanlian.services.auth.revocation import RevocationLog
-from yuanlian.services.auth.roles import PLATFORM, PRINCIPAL
+from yuanlian.services.auth.roles import PRINCIPAL
 from yuanlian.services.auth.signin.sessions import Sessions
 from yuanlian.services.auth.throttle import Throttle
 from yuanlian.services.auth.usernames import check_username, normalised

@@ -10,7 +10,7 @@ from litestar.types import ControllerRouterHandler
 
 from yuanlian.kit.envelope import Body, Envelope, Page
 from yuanlian.kit.http.app import caller, reply
-from yuanlian.services.auth.one_page import only_page
+from yuanlian.kit.http.pagination import only_page
 from yuanlian.services.auth.signin.schemas import (
     Ended,
     Login,
