@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import msgspec
 
 from bench.load import Plan
 from yuanlian.kit.identity.principal import Principal
-from yuanlian.kit.identity.tokens import LIFETIME_S
+from yuanlian.kit.identity.tokens import LIFETIME_S, key_id
 from yuanlian.services.auth.grants import combine
 from yuanlian.services.auth.roles import built_in
 from yuanlian.services.auth.tokens import TokenIssuer
@@ -72,9 +71,8 @@ def request_plan(dataset: Dataset, children: range) -> Plan:
     class; neighbouring requests are of different tenants."""
     heads: list[bytes] = []
     head_of: dict[tuple[str, int], int] = {}
-    # The platform names its key after its content (runtime/wiring.py); the usual way does not look.
-    key_id = hashlib.sha256(SECRET.encode()).hexdigest()[:8]
-    issuer = TokenIssuer({key_id: SECRET.encode()}, key_id)
+    kid = key_id(SECRET.encode())  # the usual way does not look at it
+    issuer = TokenIssuer({kid: SECRET.encode()}, kid)
     for tenant_id in dataset.tenant_ids():
         for teacher, user_id in enumerate(dataset.teacher_ids(tenant_id)):
             head_of[tenant_id, teacher] = len(heads)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Literal, Protocol
 
+from yuanlian.gateway.authentication import TokenVerifier
 from yuanlian.gateway.http import Request
-from yuanlian.gateway.websocket_admission import Admission, TokenVerifier
+from yuanlian.gateway.websocket_admission import Admission
 from yuanlian.gateway.websocket_connection import WebSocketConnection
 from yuanlian.gateway.websocket_limits import CloseCode, WebSocketLimits
 from yuanlian.gateway.websocket_registry import SessionRegistry

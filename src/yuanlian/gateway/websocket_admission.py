@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 
 from yuanlian.contracts import tenant as tenant_contract
+from yuanlian.gateway.authentication import TokenVerifier
 from yuanlian.gateway.websocket_frames import Auth
 from yuanlian.kit.errors import AuthenticationError, AuthorizationError
 from yuanlian.kit.http.client import ServiceClient
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.identity.revocation import Revocations
-from yuanlian.kit.identity.tokens import VerifiedToken
 from yuanlian.kit.realtime.hub import USER_CHANNEL_PREFIX, user_channel
 from yuanlian.kit.tenancy.directory import TenantDirectory
 
@@ -22,12 +20,6 @@ OWN_CHANNEL = "user"
 _OTHER_TENANT = Text("令牌不属于该租户", "The token belongs to another tenant")
 _NOT_ACTIVE = Text("租户不存在或已停用", "The tenant does not exist or is suspended")
 _NOT_YOURS = Text("不能订阅他人的频道", "This channel belongs to somebody else")
-
-
-class TokenVerifier(Protocol):
-    def verify(self, token: str) -> VerifiedToken:
-        """Raises ``AuthenticationError``."""
-        ...
 
 
 class Admission:

@@ -7,9 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
 from yuanlian.gateway.routes import DEFAULT_ROUTES, Route
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
@@ -21,7 +18,7 @@ from yuanlian.runtime.datadir import DataDirLock
 from yuanlian.runtime.routing import RoutesSource
 from yuanlian.runtime.schema import HEAD, SchemaError, revision_of, upgrade
 from yuanlian.runtime.settings import Settings
-from yuanlian.services.tenant.tenants.models import TenantRow
+from yuanlian.services.tenant.tenants import repository
 
 PAGE = 200
 
@@ -65,11 +62,8 @@ def _limit(route: Route) -> str:
 
 
 async def show_tenants(settings: Settings) -> None:
-    def read(session: Session) -> list[TenantRow]:
-        return list(session.scalars(select(TenantRow).order_by(TenantRow.id)))
-
     async with _opened(settings) as database:
-        tenants = await database.read(read)
+        tenants = await database.read(repository.everyone)
     shown = table("id", "name", "domain", "status", "isolation")
     for tenant in tenants:
         shown.add_row(tenant.id, tenant.name, tenant.domain or "-", tenant.status, tenant.isolation)

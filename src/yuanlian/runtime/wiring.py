@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from yuanlian import __version__
 from yuanlian.gateway.admin import Admin
@@ -23,7 +20,7 @@ from yuanlian.kit.clock import Clock, SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.memory import MemoryRevocations
-from yuanlian.kit.identity.tokens import AccessTokenVerifier
+from yuanlian.kit.identity.tokens import AccessTokenVerifier, key_id
 from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.relay import Relay
 from yuanlian.kit.module import ServiceModule
@@ -87,8 +84,7 @@ def embedded(settings: Settings, log: Log) -> Embedded:
     refuse_unsupported(settings)
     clock = SystemClock()
     secret = settings.token_secret()
-    # Named after its content: with a new secret, tokens of the old one are unknown, not forged.
-    kid = hashlib.sha256(secret).hexdigest()[:8]
+    kid = key_id(secret)
     database = SqliteDatabase(settings.database_path)
     identity = InternalIdentity(settings.internal_secret(), clock)
     verifier = AccessTokenVerifier({kid: secret}, clock)
@@ -98,33 +94,10 @@ def embedded(settings: Settings, log: Log) -> Embedded:
     metrics = Metrics()
     observer = EdgeObserver(log, metrics)
     client = InProcessClient({}, identity)
+    issuer = TokenIssuer({kid: secret}, kid)
 
-    modules = (
-        auth_module(
-            database=database,
-            issuer=TokenIssuer({kid: secret}, kid),
-            revocations=revocations,
-            directory=directory,
-            clock=clock,
-            identity=identity,
-        ),
-        tenant_module(
-            database=database,
-            directory=directory,
-            clock=clock,
-            identity=identity,
-            client=client,
-            realtime=hub,
-        ),
-        notification_module(
-            database=database,
-            clock=clock,
-            identity=identity,
-            client=client,
-            realtime=hub,
-            mailer=_mailer(settings),
-        ),
-        analytics_module(database=database, clock=clock, identity=identity, client=client),
+    modules = _modules(
+        _Shared(database, clock, identity, client, hub, directory), issuer, revocations, _mailer(settings)
     )
     for module in modules:
         client.add(module.name, module.app)
@@ -154,11 +127,9 @@ def embedded(settings: Settings, log: Log) -> Embedded:
     )
     registry = MemoryRegistry(clock)
 
-    async def show_health() -> dict[str, Any]:
-        status: dict[str, Any] = msgspec.to_builtins(await health.check_health())
-        return status
-
-    admin = Admin(metrics=metrics.render, health=show_health, table=lambda: gateway.table, registry=registry)
+    admin = Admin(
+        metrics=metrics.render, health=health.report, table=lambda: gateway.table, registry=registry
+    )
     return Embedded(
         settings=settings,
         database=database,
@@ -173,6 +144,52 @@ def embedded(settings: Settings, log: Log) -> Embedded:
         admin=admin,
         websocket=websocket,
         observer=observer,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the modules have in common."""
+
+    database: SqliteDatabase
+    clock: SystemClock
+    identity: InternalIdentity
+    client: InProcessClient
+    realtime: MemoryHub
+    directory: DatabaseTenantDirectory
+
+
+def _modules(
+    shared: _Shared, issuer: TokenIssuer, revocations: MemoryRevocations, mailer: Mailer
+) -> tuple[ServiceModule, ...]:
+    return (
+        auth_module(
+            database=shared.database,
+            issuer=issuer,
+            revocations=revocations,
+            directory=shared.directory,
+            clock=shared.clock,
+            identity=shared.identity,
+        ),
+        tenant_module(
+            database=shared.database,
+            directory=shared.directory,
+            clock=shared.clock,
+            identity=shared.identity,
+            client=shared.client,
+            realtime=shared.realtime,
+        ),
+        notification_module(
+            database=shared.database,
+            clock=shared.clock,
+            identity=shared.identity,
+            client=shared.client,
+            realtime=shared.realtime,
+            mailer=mailer,
+        ),
+        analytics_module(
+            database=shared.database, clock=shared.clock, identity=shared.identity, client=shared.client
+        ),
     )
 
 

@@ -7,7 +7,7 @@ use case is one hop instead of one per statement. Measured: decision record 0002
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -73,7 +73,3 @@ def writes(
         return await self.database.write(lambda session: method(self, session, *args, **kwargs))
 
     return run
-
-
-Work = Callable[[Session], Any]
-AfterCommit = Callable[[], Awaitable[None] | None]

@@ -168,8 +168,6 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
         pool_reset_on_return="rollback",
     )
 
-    engine.dialect.use_insertmanyvalues_wo_returning = True
-
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver

@@ -7,6 +7,7 @@ access token. Nothing of a refused token is told to its sender.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -29,6 +30,12 @@ CLOCK_SKEW_S = 30
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+def key_id(secret: bytes) -> str:
+    """A key is named after its content: under a new secret, tokens of the old one are unknown, not
+    forged."""
+    return hashlib.sha256(secret).hexdigest()[:8]
 
 
 class AccessClaims(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -4,7 +4,7 @@ It is added while a statement is compiled, to every SELECT, UPDATE and DELETE of
 wherever in the statement the table stands: joins (outer ones in their ON clause), subqueries, CTEs,
 unions, ORM loads and flushes. SQLAlchemy caches the compiled text, so the guard costs one bound value
 per execution. Each compilation counts the places where a tenant-owned table is named and the
-predicates added, and refuses to compile when they differ. DESIGN §5 line 2, §6 invariant 1.
+predicates added, and refuses to compile when a table was named without one. DESIGN §5 line 2, §6 invariant 1.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from yuanlian.contracts.tenant import PLATFORM
@@ -20,7 +19,7 @@ from yuanlian.runtime.demo.people import DemoGuardian, DemoKindergarten
 from yuanlian.services.auth.provisioning import Account, Seat, hash_password
 from yuanlian.services.auth.provisioning import provision as provision_accounts
 from yuanlian.services.tenant.roster.provisioning import provision as provision_roster
-from yuanlian.services.tenant.tenants.models import TenantRow
+from yuanlian.services.tenant.tenants import repository as tenants
 
 Progress = Callable[[int, int], None]
 """``progress(done, total)``, in children."""
@@ -35,7 +34,7 @@ async def load_demo(database: Database) -> bool:
 
 
 def _is_there(session: Session) -> bool:
-    return session.execute(select(TenantRow.id).where(TenantRow.id == SUNSHINE)).first() is not None
+    return tenants.get(session, SUNSHINE) is not None
 
 
 async def _load(database: Database, progress: Progress) -> bool:
@@ -48,11 +47,11 @@ async def _load(database: Database, progress: Progress) -> bool:
         if _is_there(session):
             return False  # another process was faster
         now = SystemClock().now_ms()
-        session.execute(insert(TenantRow), [_tenant(PLATFORM, "园联平台", None, now)])
+        tenants.insert_many(session, [_tenant(PLATFORM, "园联平台", None, now)])
         provision_accounts(session, list(_named_accounts(password_hash)))
         done = 0
         for garden in gardens:
-            session.execute(insert(TenantRow), [_tenant(garden.id, garden.name, garden.domain, now)])
+            tenants.insert_many(session, [_tenant(garden.id, garden.name, garden.domain, now)])
             _provision_garden(session, garden, password_hash, now)
             done += len(garden.children)
             progress(done, total)
@@ -160,7 +159,7 @@ def _people(garden: DemoKindergarten) -> Iterator[tuple[str, str, str, str, str 
 
 @contextlib.contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """A progress bar on the terminal (standard error), plain lines elsewhere."""
+    """A progress bar on standard error, when that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress as Bar
 

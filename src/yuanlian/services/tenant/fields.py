@@ -12,7 +12,6 @@ from yuanlian.kit.i18n import Text
 from yuanlian.services.tenant.wording import UNKNOWN_CLASS
 
 OLDEST_BIRTH = date(2000, 1, 1)
-GENDERS = ("male", "female")
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # A mainland mobile number, or E.164 (ITU-T) for everybody else.
