@@ -128,6 +128,10 @@ class HttpConnection(asyncio.Protocol):
             self._drained = None
             self._deadline = math.inf if self._task else self._intake.deadline(self._loop.time())
 
+    @property
+    def writing_paused(self) -> bool:
+        return self._drained is not None
+
     async def writable(self) -> None:
         if self._drained is not None:
             await asyncio.shield(self._drained)

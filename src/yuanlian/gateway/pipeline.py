@@ -109,6 +109,7 @@ class Gateway:
                 client=(origin.address, request.client[1]),
                 scheme=origin.scheme,
                 timeout_s=route.timeout_s,
+                retries=route.retries,
             ),
             response,
         )

@@ -48,14 +48,18 @@ class WriteGate(Protocol):
         """None once the client has left."""
         ...
 
+    @property
+    def writing_paused(self) -> bool:
+        """The client reads more slowly than we write."""
+        ...
+
     async def writable(self) -> None:
-        """Waits while the client reads more slowly than we write."""
+        """Waits while ``writing_paused``."""
         ...
 
 
 class ResponseWriter:
-    """``start`` once, ``write`` for each piece but the last, then ``finish``. The head leaves with the
-    first piece.
+    """Implements ``ResponseSink`` on a connection. The head leaves with the first piece.
 
     ``extra``: header lines (``name: value\\r\\n``) to add to whatever is answered. After the client
     has left, everything is accepted and thrown away, so that a forwarded write can end in peace.
@@ -103,8 +107,8 @@ class ResponseWriter:
         self.status = status
         self.started = True
 
-    async def write(self, chunk: bytes) -> None:
-        """Sends a piece of the body; waits while the client is slower than the upstream.
+    def push(self, chunk: bytes) -> None:
+        """Sends a piece of the body, without waiting.
 
         Raises:
             BrokenResponseError: more bytes than the announced length.
@@ -113,6 +117,17 @@ class ResponseWriter:
         transport = self._gate.transport
         if transport is not None:
             transport.write(piece)
+
+    @property
+    def ready(self) -> bool:
+        return not self._gate.writing_paused
+
+    async def drained(self) -> None:
+        await self._gate.writable()
+
+    async def write(self, chunk: bytes) -> None:
+        self.push(chunk)
+        if self._gate.writing_paused:
             await self._gate.writable()
 
     def finish(self, chunk: bytes = b"") -> None:

@@ -20,6 +20,7 @@ class _Wire:
     def __init__(self) -> None:
         self.transport: Any = self
         self.sent: list[bytes] = []
+        self.writing_paused = False
 
     def write(self, data: bytes) -> None:
         self.sent.append(data)

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from yuanlian.gateway.response import BrokenResponseError
-from yuanlian.gateway.upstreams.upstream import ResponseSink, UpstreamRequest
+from yuanlian.gateway.upstreams.upstream import BodyStream, ResponseSink, UpstreamRequest
 from yuanlian.kit.errors import BadGatewayError, GatewayTimeoutError
 from yuanlian.kit.resilience.watchdog import Watchdog
 
@@ -67,17 +67,23 @@ class _Exchange:
 
     __slots__ = ("_body", "_ended", "_sink")
 
-    def __init__(self, body: bytes, sink: ResponseSink) -> None:
-        self._body: bytes | None = body
+    def __init__(self, body: bytes | BodyStream, sink: ResponseSink) -> None:
+        self._body: bytes | BodyStream | None = body
         self._sink = sink
         self._ended: asyncio.Future[None] | None = None
 
     async def receive(self) -> dict[str, Any]:
-        """The whole body, then ``http.disconnect`` once the exchange is over; a client that leaves
-        earlier shows as cancellation."""
-        if self._body is not None:
-            body, self._body = self._body, None
+        """The body, then ``http.disconnect`` once the exchange is over; a client that leaves earlier
+        shows as cancellation."""
+        body = self._body
+        if isinstance(body, bytes):
+            self._body = None
             return {"type": "http.request", "body": body, "more_body": False}
+        if body is not None:
+            piece = await body.read()
+            if not piece:
+                self._body = None
+            return {"type": "http.request", "body": piece, "more_body": bool(piece)}
         if not self._sink.finished:
             self._ended = self._ended or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._ended)

@@ -27,15 +27,23 @@ class Collector:
         self.status = status
         self.headers = list(headers)
 
-    async def write(self, chunk: bytes) -> None:
+    def push(self, chunk: bytes) -> None:
         if self.finished or not self.started:
             raise BrokenResponseError("a body outside a response")
         self._chunks.append(chunk)
 
+    @property
+    def ready(self) -> bool:
+        return True
+
+    async def drained(self) -> None:
+        pass
+
+    async def write(self, chunk: bytes) -> None:
+        self.push(chunk)
+
     def finish(self, chunk: bytes = b"") -> None:
-        if self.finished or not self.started:
-            raise BrokenResponseError("a body outside a response")
-        self._chunks.append(chunk)
+        self.push(chunk)
         self.finished = True
 
     def body(self) -> bytes:

@@ -10,25 +10,54 @@ import msgspec
 from yuanlian.gateway.http import Headers
 
 
+class ClientLeftError(Exception):
+    """The client is gone before its request was whole: there is nobody left to answer."""
+
+
+class BodyStream(Protocol):
+    """A request body that is still arriving, for one reader."""
+
+    @property
+    def length(self) -> int | None:
+        """Announced bytes; None when the client sends chunks."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next piece; ``b""`` at the end, and again after it. Reading is what makes the client
+        send on.
+
+        Raises (an upstream gives its request up and lets these pass):
+            ClientLeftError: the client is gone.
+            PayloadTooLargeError: a body without an announced length is over the route's limit.
+            RefusedError: the client stopped sending, or sends no valid chunks.
+        """
+        ...
+
+
 class UpstreamRequest(msgspec.Struct):
     """What an upstream gets: cleaned of everything that a client may not say. ``path`` is decoded,
-    ``raw_path`` and ``query`` are as sent. ``client``: address and port of the peer."""
+    ``raw_path`` and ``query`` are as sent. ``client``: address and port of the peer.
+
+    ``body``: bytes when it is complete and at most 64 KiB, so that it can be sent again; else a
+    stream, which cannot. ``headers`` have ``content-length`` only when the length is known: without
+    it a stream goes on in chunks. ``retries``: how often the route lets a failed request be repeated.
+    """
 
     method: str
     path: str
     raw_path: bytes
     query: bytes
     headers: Headers
-    body: bytes
+    body: bytes | BodyStream
     client: tuple[str, int]
     scheme: str
     timeout_s: float
+    retries: int = 0
 
 
 class ResponseSink(Protocol):
-    """Where an upstream's answer goes while it comes: ``start`` once, ``write`` for each piece but the
-    last, ``finish`` with the last. Header names are lower case. ``write`` waits for a client that reads
-    slowly."""
+    """Where an upstream's answer goes while it comes: ``start`` once, ``push`` or ``write`` for each
+    piece but the last, ``finish`` with the last. Header names are lower case."""
 
     @property
     def started(self) -> bool: ...
@@ -38,7 +67,22 @@ class ResponseSink(Protocol):
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None: ...
 
-    async def write(self, chunk: bytes) -> None: ...
+    def push(self, chunk: bytes) -> None:
+        """Takes a piece and never waits: whoever pushes looks at ``ready`` before reading on."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """False while the client reads more slowly than we write: stop reading from upstream."""
+        ...
+
+    async def drained(self) -> None:
+        """Waits until ``ready``."""
+        ...
+
+    async def write(self, chunk: bytes) -> None:
+        """``push``, then ``drained``."""
+        ...
 
     def finish(self, chunk: bytes = b"") -> None: ...
 
