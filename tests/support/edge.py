@@ -63,6 +63,7 @@ class Seen(NamedTuple):
     query: bytes
     headers: list[tuple[bytes, bytes]]
     body: bytes
+    raw_path: bytes = b""
 
     def header(self, name: str) -> str | None:
         values = [value.decode("latin-1") for key, value in self.headers if key == name.encode()]
@@ -79,7 +80,14 @@ class Recorder:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"]
         self.seen.append(
-            Seen(scope["method"], scope["path"], scope["query_string"], list(scope["headers"]), body)
+            Seen(
+                scope["method"],
+                scope["path"],
+                scope["query_string"],
+                list(scope["headers"]),
+                body,
+                scope["raw_path"],
+            )
         )
         await send(
             {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}

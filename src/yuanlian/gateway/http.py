@@ -35,7 +35,7 @@ class Request(msgspec.Struct):
     ``client``: peer address and port. ``started``: ``time.perf_counter()`` at the request's head.
 
     What has a default is filled in on the way: ``body`` when it is whole, ``route`` (the template) and
-    ``matched`` (route and decoded path), ``tenant_id`` and ``user_id`` once known, ``forwarded`` when
+    ``matched``, ``tenant_id`` and ``user_id`` once known, ``forwarded`` when
     an upstream has it.
     """
 
@@ -54,7 +54,7 @@ class Request(msgspec.Struct):
     route: str = ""
     tenant_id: str = ""
     user_id: str = ""
-    matched: tuple[Route, str] | None = None
+    matched: Route | None = None
     forwarded: bool = False
 
     def header(self, name: bytes) -> bytes | None:

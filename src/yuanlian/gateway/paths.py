@@ -1,9 +1,14 @@
-"""One reading of a path, and of a host. What two readers could take differently is refused, not repaired."""
+"""One reading of a path, and of a host, for matching, limits, log and upstream alike.
+
+Spellings that all readers take alike become one; what two readers could take differently is refused,
+not repaired. Sources: RFC 3986 §6.2.2, Envoy "Configuring Envoy as an edge proxy", docs/contract.md.
+"""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from yuanlian.kit.errors import FieldError, ValidationError
@@ -12,45 +17,73 @@ from yuanlian.kit.i18n import Text
 _LONGEST_HOST = 260
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _UNSAFE = Text("请求路径不合法", "The request path is not valid")
+_LONGEST_REMEMBERED = 256
+
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_REFUSED = frozenset([*range(0x20), 0x7F, *b"/\\"])
+_REFUSED_PLAIN = b";"  # some servers cut such parameters off: to them, `/a;x` is `/a`
+_PLAIN = re.compile(rb"[A-Za-z0-9._~/-]*")
+# An escape, a lone `%`, or what RFC 3986 lets nobody write unescaped in a path.
+_TO_RESPELL = re.compile(rb"%(?:[0-9A-Fa-f]{2})?|[^A-Za-z0-9._~/!$&'()*+,=:@%-]")
+_ESCAPED_TWICE = re.compile(rb"%25[0-9A-Fa-f]{2}")  # somebody who decodes twice reads another path
 
 
-def _unsafe() -> ValidationError:
-    return ValidationError(_UNSAFE, [FieldError("path", _UNSAFE)])
+class SafePath(NamedTuple):
+    """``normal``: the one spelling, which is what an upstream gets. ``text``: its decoded meaning."""
+
+    normal: bytes
+    text: str
 
 
-def safe_path(raw: bytes) -> str:
-    """The decoded path of a request target.
+def safe_path(raw: bytes) -> SafePath:
+    """Reads the path of a request target; ``safe_path(normal)`` is the same again.
+
+    Escapes are written in upper case, escaped unreserved characters plainly, and characters that no
+    path may hold unescaped as escapes.
 
     Raises:
-        ValidationError: dot segments, empty segments, encoded or back slashes, control characters,
-            a ``%`` that encodes nothing, or bytes that are no UTF-8.
+        ValidationError: dot segments (also escaped, or before an escaped ``;``), empty segments,
+            escaped or back slashes, a plain ``;``, control characters, double escapes, a ``%`` that
+            encodes nothing, or bytes that are no UTF-8.
     """
-    if b"//" in raw or b"\\" in raw:
-        raise _unsafe()
-    if b"%" in raw:
-        return _decoded(raw)
-    if b"/." in raw and _has_dot_segment(raw):
-        raise _unsafe()
-    return raw.decode("ascii")  # llhttp lets nothing else through
+    return _remembered(raw) if len(raw) <= _LONGEST_REMEMBERED else _read(raw)
 
 
-def _decoded(raw: bytes) -> str:
-    lower = raw.lower()
-    if b"%2f" in lower or b"%5c" in lower:
+def _read(raw: bytes) -> SafePath:
+    plain = _PLAIN.fullmatch(raw) is not None
+    normal = raw if plain else _TO_RESPELL.sub(_respell, raw)
+    if b"//" in normal or _ESCAPED_TWICE.search(normal):
         raise _unsafe()
-    decoded = unquote_to_bytes(raw)
-    if len(raw) - len(decoded) != 2 * raw.count(b"%"):
-        raise _unsafe()
-    if _has_dot_segment(decoded) or any(byte < 0x20 or byte == 0x7F for byte in decoded):
+    if (b"/." in normal or b"/%3B" in normal) and any(map(_climbs, normal.split(b"/"))):
         raise _unsafe()
     try:
-        return decoded.decode("utf-8")
+        return SafePath(normal, normal.decode("ascii") if plain else unquote_to_bytes(normal).decode("utf-8"))
     except UnicodeDecodeError:
         raise _unsafe() from None
 
 
-def _has_dot_segment(path: bytes) -> bool:
-    return any(segment in (b".", b"..") for segment in path.split(b"/"))
+_remembered = lru_cache(maxsize=4096)(_read)
+
+
+def _respell(found: re.Match[bytes]) -> bytes:
+    written = found[0]
+    if written == b"%":
+        raise _unsafe()
+    byte = written[0] if len(written) == 1 else int(written[1:], 16)
+    if byte in _REFUSED or written == _REFUSED_PLAIN:
+        raise _unsafe()
+    return bytes((byte,)) if byte in _UNRESERVED else b"%%%02X" % byte
+
+
+def _climbs(segment: bytes) -> bool:
+    """``.``, ``..``, and what is one of them or nothing to a server that decodes and then cuts
+    parameters off."""
+    name, escaped, _ = segment.partition(b"%3B")
+    return name in (b".", b"..") or (escaped != b"" and not name)
+
+
+def _unsafe() -> ValidationError:
+    return ValidationError(_UNSAFE, [FieldError("path", _UNSAFE)])
 
 
 def is_host(value: bytes) -> bool:

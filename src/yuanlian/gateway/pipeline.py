@@ -9,6 +9,7 @@ from yuanlian.gateway.authentication import Authenticator, Caller, TokenVerifier
 from yuanlian.gateway.forwarding import Origin, TrustedProxies, upstream_headers
 from yuanlian.gateway.http import Headers, Request, tokens
 from yuanlian.gateway.pages import Page, Pages
+from yuanlian.gateway.paths import SafePath, safe_path
 from yuanlian.gateway.rate_limit import limit
 from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.routes import Route, RouteTable
@@ -69,7 +70,7 @@ class Gateway:
 
     def body_limit(self, request: Request) -> int:
         try:
-            route = self._match(request)[0]
+            route = self._match(request, safe_path(request.path))
         except AppError:
             return _DEFAULT_BODY_LIMIT  # read and then told so, which keeps the connection
         if route.auth and not _is_short(request):
@@ -83,13 +84,15 @@ class Gateway:
         return None
 
     async def handle(self, request: Request, response: ResponseWriter) -> None:
-        page = self._pages.find(request.path)
+        path = safe_path(request.path)
+        request.path = path.normal
+        page = self._pages.find(path.normal)
         if page is not None:
             await self._show(page, request, response)
             return
-        if request.path == WEBSOCKET_PATH:
+        if path.normal == WEBSOCKET_PATH:
             raise ValidationError(_NEEDS_UPGRADE)
-        route, path = request.matched or self._match(request)
+        route = request.matched or self._match(request, path)
         origin = self._proxies.origin(request)
         caller = self._authenticator.authenticate(request) if route.auth else None
         who = await self._who(request, caller, origin)
@@ -101,8 +104,8 @@ class Gateway:
         await upstream.forward(
             UpstreamRequest(
                 method="GET" if request.method == "HEAD" else request.method,
-                path=path,
-                raw_path=request.path,
+                path=path.text,
+                raw_path=path.normal,
                 query=request.query,
                 headers=upstream_headers(request, origin, who, identified=caller is not None),
                 body=request.body,
@@ -116,10 +119,10 @@ class Gateway:
 
     # --- steps --------------------------------------------------------------------------------
 
-    def _match(self, request: Request) -> tuple[Route, str]:
-        matched = request.matched = self.table.find(request.method, request.path)
-        request.route = matched[0].path
-        return matched
+    def _match(self, request: Request, path: SafePath) -> Route:
+        route = request.matched = self.table.find(request.method, path)
+        request.route = route.path
+        return route
 
     async def _who(self, request: Request, caller: Caller | None, origin: Origin) -> Headers:
         """How the service is told who is asking."""

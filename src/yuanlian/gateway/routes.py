@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yuanlian.gateway.paths import safe_path
+from yuanlian.gateway.paths import SafePath
 from yuanlian.gateway.routes_file import Entry, parse
 from yuanlian.kit.errors import MethodNotAllowedError, NotFoundError
 from yuanlian.kit.i18n import Text
@@ -74,7 +74,7 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
         self._root = _Node()
-        self._found: dict[tuple[str, bytes], tuple[Route, str]] = {}
+        self._found: dict[tuple[str, bytes], Route] = {}
         for route in routes:
             self._insert(route)
 
@@ -104,22 +104,21 @@ class RouteTable:
         allowed = sorted({method for route in candidates for method in route.methods})
         raise MethodNotAllowedError(headers=[("allow", ", ".join(allowed))])
 
-    def find(self, method: str, raw_path: bytes) -> tuple[Route, str]:
-        """The route and the decoded path of a request target; remembered, for clients ask the same
-        again and again.
+    def find(self, method: str, path: SafePath) -> Route:
+        """``match``, remembered, for clients ask the same again and again.
 
         Raises:
-            ValidationError: the path can be read in two ways. NotFoundError, MethodNotAllowedError
+            NotFoundError, MethodNotAllowedError: as ``match`` does.
         """
-        found = self._found.get((method, raw_path))
-        if found is None:
-            path = safe_path(raw_path)
-            found = self.match(method, path), path
-            if len(raw_path) <= _REMEMBERED_LENGTH:
+        key = method, path.normal
+        route = self._found.get(key)
+        if route is None:
+            route = self.match(method, path.text)
+            if len(path.normal) <= _REMEMBERED_LENGTH:
                 if len(self._found) >= _REMEMBERED:
                     self._found.clear()
-                self._found[method, raw_path] = found
-        return found
+                self._found[key] = route
+        return route
 
     def _insert(self, route: Route) -> None:
         node = self._root

@@ -298,3 +298,21 @@ def test_probes_tell_ok_or_not_and_nothing_more() -> None:
             assert (await e.get("/api/openapi.json")).json["openapi"] == "3.1.0"
 
     run(scenario)
+
+
+def test_route_page_and_service_see_the_same_spelling_of_a_path() -> None:
+    async def scenario() -> None:
+        service = Recorder()
+        async with edge(service) as e:
+            for spelling in ("/%6Fpen/%e7%8f%ad", "/open/%E7%8F%ad"):
+                assert (await e.get(spelling)).status == 200
+            assert [(seen.path, seen.raw_path) for seen in service.seen] == [
+                ("/open/班", b"/open/%E7%8F%AD")
+            ] * 2
+            assert (await e.get("/%68ealthz")).body == b'{"status":"ok"}'
+            assert (await e.get("/private/%78")).status == 401
+            assert [route for _, route, *_ in e.observer.requests] == [
+                "/open/**", "/open/**", "/healthz", "/private/**",
+            ]  # fmt: skip
+
+    run(scenario)

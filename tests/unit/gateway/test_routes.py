@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from yuanlian.gateway.paths import safe_path
 from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
 from yuanlian.gateway.routes_file import RoutesError
-from yuanlian.kit.errors import MethodNotAllowedError, NotFoundError, ValidationError
+from yuanlian.kit.errors import MethodNotAllowedError, NotFoundError
 
 
 def _table(*routes: str) -> RouteTable:
@@ -109,20 +110,17 @@ def test_the_default_table_keeps_the_contract() -> None:
 def test_what_was_found_is_found_again_and_what_was_refused_is_refused_again() -> None:
     table = _table("/a/** GET")
     for _ in range(2):
-        route, path = table.find("GET", b"/a/%E7%8F%AD")
-        assert (route.service, path) == ("/a/**", "/a/班")
+        assert table.find("GET", safe_path(b"/a/%E7%8F%AD")).service == "/a/**"
         with pytest.raises(MethodNotAllowedError):
-            table.find("PUT", b"/a/%E7%8F%AD")
-        with pytest.raises(ValidationError):
-            table.find("GET", b"/a/../b")
+            table.find("PUT", safe_path(b"/a/%E7%8F%AD"))
 
 
 def test_a_table_remembers_only_so_much() -> None:
     table = _table("/a/** GET")
     for number in range(10_000):
-        table.find("GET", b"/a/%d" % number)
+        table.find("GET", safe_path(b"/a/%d" % number))
     assert len(table._found) <= 4096
-    table.find("GET", b"/a/" + b"x" * 8000)
+    table.find("GET", safe_path(b"/a/" + b"x" * 8000))
     assert all(len(path) <= 256 for _, path in table._found)
 
 
