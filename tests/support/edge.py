@@ -29,6 +29,7 @@ from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.memory import MemoryRevocations
 from yuanlian.kit.identity.tokens import AUDIENCE, ISSUER, AccessTokenVerifier
+from yuanlian.kit.observe.entry import AccessLine
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
 
 ROUTES = """
@@ -96,25 +97,16 @@ class Recorder:
 
 
 class Finished(SilentObserver):
-    """Keeps ``(method, route, status, tenant, user)`` of every request."""
+    """Keeps the access lines, and ``(method, route, status, tenant, user)`` of every request."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, int, str, str]] = []
+        self.lines: list[AccessLine] = []
         self.open = 0
 
-    def request_finished(
-        self,
-        method: str,
-        route: str,
-        status: int,
-        tenant_id: str,
-        user_id: str,
-        request_id: str,
-        duration_s: float,
-        bytes_in: int,
-        bytes_out: int,
-    ) -> None:
-        self.requests.append((method, route, status, tenant_id, user_id))
+    def request_finished(self, line: AccessLine) -> None:
+        self.requests.append((line.method, line.route, line.status, line.tenant_id, line.user_id))
+        self.lines.append(line)
 
     def connection_opened(self, kind: str) -> None:
         self.open += 1

@@ -23,6 +23,7 @@ from yuanlian.gateway.response import BrokenResponseError, ResponseWriter
 from yuanlian.gateway.upgrade import UpgradeHandler
 from yuanlian.kit.errors import AppError, InternalError, ValidationError
 from yuanlian.kit.i18n import Text
+from yuanlian.kit.observe.entry import AccessLine
 
 _log = structlog.get_logger("gateway")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -204,15 +205,20 @@ class HttpConnection(asyncio.Protocol):
             self._fail(request, response, error)
         finally:
             self._observer.request_finished(
-                request.method,
-                request.route,
-                response.status or _CLIENT_LEFT,
-                request.tenant_id,
-                request.user_id,
-                request.request_id,
-                time.perf_counter() - request.started,
-                len(request.body),
-                response.bytes_out,
+                AccessLine(
+                    time.time_ns(),
+                    request.method,
+                    request.route,
+                    response.status or _CLIENT_LEFT,
+                    request.tenant_id,
+                    request.user_id,
+                    request.request_id,
+                    request.trace_id,
+                    request.instance,
+                    time.perf_counter() - request.started,
+                    len(request.body),
+                    response.bytes_out,
+                )
             )
         transport = self.transport
         if not response.finished and transport is not None:

@@ -35,8 +35,8 @@ class Request(msgspec.Struct):
     ``client``: peer address and port. ``started``: ``time.perf_counter()`` at the request's head.
 
     What has a default is filled in on the way: ``body`` when it is whole, ``route`` (the template) and
-    ``matched``, ``tenant_id`` and ``user_id`` once known, ``forwarded`` when
-    an upstream has it.
+    ``matched``, ``tenant_id`` and ``user_id`` once known, ``trace_id`` (32 hex digits) and ``forwarded``
+    when an upstream gets it, ``instance`` (``host:port``) when one of several was chosen for it.
     """
 
     method: str
@@ -56,6 +56,8 @@ class Request(msgspec.Struct):
     user_id: str = ""
     matched: Route | None = None
     forwarded: bool = False
+    trace_id: str = ""
+    instance: str = ""
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""

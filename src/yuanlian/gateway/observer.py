@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from yuanlian.kit.observe.entry import AccessLine
+
 ConnectionType = Literal["http", "websocket"]
 
 
 class Observer(Protocol):
     """Called on the event loop once per request and connection: cheap, never blocks, never raises."""
 
-    def request_finished(
-        self,
-        method: str,
-        route: str,
-        status: int,
-        tenant_id: str,
-        user_id: str,
-        request_id: str,
-        duration_s: float,
-        bytes_in: int,
-        bytes_out: int,
-    ) -> None:
-        """``route``: the template of the routing table, ``""`` when none matched. ``status``: 499
-        when the client left before an answer. ``tenant_id``, ``user_id``: ``""`` when unknown.
-        ``bytes_*``: body bytes."""
+    def request_finished(self, line: AccessLine) -> None:
+        """``line.status`` is 499 when the client left before an answer."""
         ...
 
     def connection_opened(self, kind: ConnectionType) -> None: ...
@@ -35,18 +24,7 @@ class Observer(Protocol):
 class SilentObserver:
     """Nobody watches."""
 
-    def request_finished(
-        self,
-        method: str,
-        route: str,
-        status: int,
-        tenant_id: str,
-        user_id: str,
-        request_id: str,
-        duration_s: float,
-        bytes_in: int,
-        bytes_out: int,
-    ) -> None:
+    def request_finished(self, line: AccessLine) -> None:
         pass
 
     def connection_opened(self, kind: ConnectionType) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from yuanlian.kit.observe.entry import AccessLine
 from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.observe.metrics import Metrics
@@ -19,34 +17,10 @@ class EdgeObserver:
         self._log = log
         self._metrics = metrics
 
-    def request_finished(
-        self,
-        method: str,
-        route: str,
-        status: int,
-        tenant_id: str,
-        user_id: str,
-        request_id: str,
-        duration_s: float,
-        bytes_in: int,
-        bytes_out: int,
-    ) -> None:
-        route = route or UNMATCHED
-        self._metrics.request(method, route, status, tenant_id, duration_s)
-        self._log.access(
-            AccessLine(
-                time.time_ns(),
-                method,
-                route,
-                status,
-                tenant_id,
-                user_id,
-                request_id,
-                duration_s,
-                bytes_in,
-                bytes_out,
-            )
-        )
+    def request_finished(self, line: AccessLine) -> None:
+        line.route = line.route or UNMATCHED
+        self._metrics.request(line.method, line.route, line.status, line.tenant_id, line.duration_s)
+        self._log.access(line)
 
     def connection_opened(self, kind: str) -> None:
         self._metrics.connection(kind, 1)

@@ -53,7 +53,9 @@ class LogEntry(msgspec.Struct, omit_defaults=True):
 
 class AccessLine(msgspec.Struct, gc=False):
     """One answered request, as the edge reports it; ``""`` is unknown. Becomes an entry when written.
-    ``route``: the template. ``answered_ns``: epoch nanoseconds. ``duration_s``: seconds."""
+    ``answered_ns``: epoch nanoseconds. ``route``: the template. ``trace_id``: W3C, 32 hex digits.
+    ``instance``: ``host:port`` of the upstream where there are several. ``duration_s``: seconds.
+    ``bytes_in``, ``bytes_out``: of the bodies."""
 
     answered_ns: int
     method: str
@@ -62,12 +64,25 @@ class AccessLine(msgspec.Struct, gc=False):
     tenant_id: str
     user_id: str
     request_id: str
+    trace_id: str
+    instance: str
     duration_s: float
     bytes_in: int
     bytes_out: int
 
     def entry(self, service: str, timestamp: str) -> LogEntry:
         """Nothing in it needs masking."""
+        data = {
+            "method": self.method,
+            "route": self.route,
+            "status": self.status,
+            "bytesIn": self.bytes_in,
+            "bytesOut": self.bytes_out,
+        }
+        if self.trace_id:
+            data["traceId"] = self.trace_id
+        if self.instance:
+            data["upstream"] = self.instance
         return LogEntry(
             timestamp,
             "error" if self.status >= 500 else "info",
@@ -76,13 +91,7 @@ class AccessLine(msgspec.Struct, gc=False):
             self.tenant_id or None,
             self.user_id or None,
             self.request_id,
-            {
-                "method": self.method,
-                "route": self.route,
-                "status": self.status,
-                "bytesIn": self.bytes_in,
-                "bytesOut": self.bytes_out,
-            },
+            data,
             None,
             round(self.duration_s * 1000, 3),
         )

@@ -34,7 +34,7 @@ def stream() -> io.StringIO:
 
 
 def answered(route: str) -> AccessLine:
-    return AccessLine(time.time_ns(), "GET", route, 200, "", "", "req_1", 0.001, 0, 2)
+    return AccessLine(time.time_ns(), "GET", route, 200, "", "", "req_1", "", "", 0.001, 0, 2)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
