@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+SERVICE = "auth-service"
+REVOCATIONS_PATH = "/internal/auth/revocations"
+"""``GET ?after=CURSOR``, for gateways: what was revoked since → ``kit.feed.Changes`` of
+``kit.identity.revocation.Revoked``; waits ``kit.feed.WAIT_S`` for news."""
 MEMBER_REMOVED = "member.removed"
 
 

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from yuanlian.kit.tenancy.directory import Tenant
+
 SERVICE = "tenant-service"
 PLATFORM = "platform"
 """The operators' own tenant (CONTRACT §5); it has no children and cannot be suspended."""
@@ -22,8 +24,19 @@ RECIPIENTS_PATH = "/internal/tenant/recipients"
 """``GET ?audience=``: who an announcement reaches → ``Audience``; ``tenant``, ``staff`` or ``class:ID``."""
 ATTRIBUTES_PATH = "/internal/tenant/attributes"
 """``GET``: what permission conditions know about the caller → ``Attributes``."""
+DIRECTORY_PATH = "/internal/tenant/directory"
+"""``GET ?id=`` or ``?domain=``, for gateways: that tenant → ``Found``."""
+DIRECTORY_CHANGES_PATH = "/internal/tenant/directory/changes"
+"""``GET ?after=CURSOR``, for gateways: tenants that changed since → ``kit.feed.Changes`` of ``Tenant``;
+complete, it has none of them: whatever is known may be old."""
 DAYS_PATH = "/api/tenant/attendance/days"
 """``GET ?from=&to=&limit=&cursor=`` → page of ``contracts.attendance.StudentDay``."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """``tenant`` is null when there is no such tenant."""
+
+    tenant: Tenant | None
 
 
 class Channels(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Calls between services that live in one process. Implements ``kit.http.client.ServiceClient``."""
+"""Calls to services, wherever they are. Implements ``kit.http.client.ServiceClient``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from yuanlian.gateway.http import Headers
 from yuanlian.gateway.upstreams.asgi import ASGIApp, AsgiUpstream
 from yuanlian.gateway.upstreams.sink import Collector
-from yuanlian.gateway.upstreams.upstream import UpstreamRequest
+from yuanlian.gateway.upstreams.upstream import Upstream, UpstreamRequest
 from yuanlian.kit import errors
 from yuanlian.kit.context import current
 from yuanlian.kit.envelope import encode
@@ -50,15 +50,12 @@ class _Answer(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Answer)
 
 
-class InProcessClient:
-    """``apps``: ASGI applications by service name; services that call each other are added later."""
+class UpstreamClient:
+    """``upstreams``: by service name."""
 
-    def __init__(self, apps: Mapping[str, ASGIApp], identity: InternalIdentity) -> None:
-        self._upstreams = {name: AsgiUpstream(app) for name, app in apps.items()}
+    def __init__(self, upstreams: Mapping[str, Upstream], identity: InternalIdentity) -> None:
+        self._upstreams = upstreams
         self._identity = identity
-
-    def add(self, service: str, app: ASGIApp) -> None:
-        self._upstreams[service] = AsgiUpstream(app)
 
     async def call(
         self,
@@ -92,6 +89,7 @@ class InProcessClient:
     def _headers(self, principal: Principal, body: bytes) -> Headers:
         context = current()
         headers: Headers = [
+            (b"host", b"services.internal"),
             (b"x-identity", self._identity.sign(principal).encode("ascii")),
             (b"x-tenant-id", principal.tenant_id.encode()),
             (b"x-request-id", context.request_id.encode("ascii")),
@@ -101,6 +99,17 @@ class InProcessClient:
             headers.append((b"content-type", b"application/json"))
             headers.append((b"content-length", b"%d" % len(body)))
         return headers
+
+
+class InProcessClient(UpstreamClient):
+    """``apps``: ASGI applications by service name; services that call each other are added later."""
+
+    def __init__(self, apps: Mapping[str, ASGIApp], identity: InternalIdentity) -> None:
+        self._local: dict[str, Upstream] = {name: AsgiUpstream(app) for name, app in apps.items()}
+        super().__init__(self._local, identity)
+
+    def add(self, service: str, app: ASGIApp) -> None:
+        self._local[service] = AsgiUpstream(app)
 
 
 def _data(body: bytes) -> Any:

@@ -60,6 +60,16 @@ def require(permission: str) -> Principal:
     return principal
 
 
+def require_system() -> None:
+    """Only a part of the platform itself may ask.
+
+    Raises:
+        AuthenticationError, AuthorizationError
+    """
+    if not caller().is_system:
+        raise AuthorizationError
+
+
 def service_app(
     name: str, handlers: Sequence[ControllerRouterHandler], identity: InternalIdentity
 ) -> ServiceApp:

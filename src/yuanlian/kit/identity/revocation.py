@@ -5,7 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from yuanlian.kit.identity.principal import Principal
+
+
+class Revoked(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One revocation on its way to other processes: of a session, or of a member. ``at``: what
+    ``revoke_session`` calls ``expires_at``, ``revoke_member`` ``issued_before``; epoch seconds."""
+
+    at: int
+    session_id: str | None = None
+    tenant_id: str | None = None
+    user_id: str | None = None
+
+    async def enter(self, revocations: Revocations) -> None:
+        if self.session_id is not None:
+            await revocations.revoke_session(self.session_id, self.at)
+        elif self.tenant_id is not None and self.user_id is not None:
+            await revocations.revoke_member(self.tenant_id, self.user_id, self.at)
 
 
 class Revocations(Protocol):

@@ -10,17 +10,20 @@ import msgspec
 
 from yuanlian.kit.clock import Clock
 
-Check = Callable[[], Awaitable[None]]
+Check = Callable[[], Awaitable[str | None]]
+"""Raises when unhealthy; may return what else operators want to know."""
 Status = Literal["healthy", "unhealthy"]
 
 
 class CheckResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``duration`` in ms; ``timestamp`` epoch ms; ``error`` is for the admin listener only."""
+    """``duration`` in ms; ``timestamp`` epoch ms; ``error`` and ``detail`` are for the admin listener
+    only."""
 
     status: Status
     duration: int
     timestamp: int
     error: str | None = None
+    detail: str | None = None
 
 
 class HealthStatus(msgspec.Struct, frozen=True):
@@ -37,11 +40,13 @@ class HealthChecker:
         self._timeout = timeout
         self._fresh_ms = fresh_ms
         self._checks: dict[str, Check] = {}
+        self._minor: set[str] = set()
         self._last: HealthStatus | None = None
         self._running: asyncio.Task[HealthStatus] | None = None
 
-    def add(self, name: str, check: Check) -> None:
-        """``name`` is unique: a second check of the same name would hide the first.
+    def add(self, name: str, check: Check, *, vital: bool = True) -> None:
+        """``name`` is unique: a second check of the same name would hide the first. ``vital``: whether
+        requests cannot be served while it fails; ``ready`` asks no others.
 
         Raises:
             ValueError: there is one already.
@@ -49,6 +54,8 @@ class HealthChecker:
         if name in self._checks:
             raise ValueError(f"health check {name!r} exists already")
         self._checks[name] = check
+        if not vital:
+            self._minor.add(name)
 
     async def check_health(self) -> HealthStatus:
         names = list(self._checks)
@@ -66,7 +73,7 @@ class HealthChecker:
         return status
 
     async def ready(self) -> bool:
-        """Whether everything is healthy. Anybody may ask, as often as they like: a fresh answer is
+        """Whether everything vital is healthy. Anybody may ask, as often as they like: a fresh answer is
         given again, and simultaneous questions share one round of checks."""
         last = self._last
         if last is None or self._clock.now_ms() - last.timestamp >= self._fresh_ms:
@@ -74,7 +81,7 @@ class HealthChecker:
                 self._running = asyncio.create_task(self.check_health())
                 self._running.add_done_callback(self._finished)
             last = await asyncio.shield(self._running)
-        return last.status == "healthy"
+        return all(check.status == "healthy" or name in self._minor for name, check in last.checks.items())
 
     def _finished(self, task: asyncio.Task[HealthStatus]) -> None:
         self._running = None
@@ -84,12 +91,13 @@ class HealthChecker:
     async def _run(self, check: Check) -> CheckResult:
         started = self._clock.now_ms()
         error: str | None = None
+        detail: str | None = None
         try:
             async with asyncio.timeout(self._timeout):
-                await check()
+                detail = await check()
         except TimeoutError:
             error = f"no answer within {self._timeout:g} s"
         except Exception as failure:  # noqa: BLE001 - whatever a check raises is its answer
             error = f"{type(failure).__name__}: {failure}"
         now = self._clock.now_ms()
-        return CheckResult("unhealthy" if error else "healthy", now - started, now, error)
+        return CheckResult("unhealthy" if error else "healthy", now - started, now, error, detail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from yuanlian.contracts.auth import SERVICE
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.http.app import service_app
@@ -10,6 +11,7 @@ from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.revocation import Revocations
 from yuanlian.kit.module import ServiceModule
 from yuanlian.kit.tenancy.directory import TenantDirectory
+from yuanlian.services.auth import routes as internal_routes
 from yuanlian.services.auth.authority import Authority
 from yuanlian.services.auth.custom_roles import routes as role_routes
 from yuanlian.services.auth.custom_roles.service import RoleService
@@ -26,7 +28,7 @@ from yuanlian.services.auth.signin.sessions import Sessions
 from yuanlian.services.auth.throttle import Throttle
 from yuanlian.services.auth.tokens import TokenIssuer
 
-NAME = "auth-service"
+NAME = SERVICE
 
 
 def module(
@@ -72,6 +74,7 @@ def module(
         *member_routes.routes(members),
         *invitation_routes.routes(invitations),
         *role_routes.routes(roles),
+        *internal_routes.routes(log),
     ]
     return ServiceModule(
         NAME, service_app(NAME, handlers, identity), checks={"database": database.ping}, start=log.load

@@ -8,19 +8,22 @@ from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database, reads
-from yuanlian.kit.identity.revocation import Revocations
+from yuanlian.kit.feed import Feed
+from yuanlian.kit.identity.revocation import Revocations, Revoked
 from yuanlian.kit.identity.tokens import CLOCK_SKEW_S, LIFETIME_S
 from yuanlian.services.auth import repository
 from yuanlian.services.auth.models import Revocation
 
 
 class RevocationLog:
-    """``…_revoked`` inside the transaction; ``tell`` with what they returned after it."""
+    """``…_revoked`` inside the transaction; ``tell`` with what they returned after it. ``feed``: for the
+    gateways in other processes."""
 
     def __init__(self, database: Database, revocations: Revocations, clock: Clock) -> None:
         self.database = database
         self._revocations = revocations
         self._clock = clock
+        self.feed: Feed[Revoked] = Feed(self._in_force)
 
     def session_revoked(self, session: Session, session_id: str) -> Revocation:
         # A token issued in the same moment may carry a later ``iat``: see ``first_valid_second``.
@@ -55,15 +58,18 @@ class RevocationLog:
         return max(self._now_s(), revoked.issued_before if revoked else 0)
 
     async def tell(self, rows: Iterable[Revocation]) -> None:
-        for row in rows:
-            if row.session_id is not None:
-                await self._revocations.revoke_session(row.session_id, row.expires_at)
-            elif row.tenant_id is not None and row.user_id is not None:
-                await self._revocations.revoke_member(row.tenant_id, row.user_id, row.issued_before)
+        revoked = [_revoked(row) for row in rows]
+        for entry in revoked:
+            await entry.enter(self._revocations)
+        self.feed.extend(revoked)
 
     async def load(self) -> None:
         """At start: everything that still matters."""
-        await self.tell(await self._current())
+        for entry in await self._in_force():
+            await entry.enter(self._revocations)
+
+    async def _in_force(self) -> list[Revoked]:
+        return [_revoked(row) for row in await self._current()]
 
     @reads
     def _current(self, session: Session) -> list[Revocation]:
@@ -81,3 +87,9 @@ class RevocationLog:
 
 def _member_key(tenant_id: str, user_id: str) -> str:
     return f"{tenant_id}/{user_id}"
+
+
+def _revoked(row: Revocation) -> Revoked:
+    if row.session_id is not None:
+        return Revoked(row.expires_at, session_id=row.session_id)
+    return Revoked(row.issued_before, tenant_id=row.tenant_id, user_id=row.user_id)

@@ -38,6 +38,7 @@ def module(
     access = Access(Authorizer(clock))
     handlers = [
         *tenants.routes(TenantService(database, directory, clock)),
+        *tenants.internal_routes(directory),
         *roster.routes(database, access, client, clock, realtime),
         *imports.routes(ImportService(database, access, clock, realtime)),
         *audience.routes(AudienceService(database, access)),

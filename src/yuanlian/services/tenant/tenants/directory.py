@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database
+from yuanlian.kit.feed import Feed
 from yuanlian.kit.tenancy.directory import Isolation, Tenant, TenantStatus
 from yuanlian.services.tenant.tenants import repository
 from yuanlian.services.tenant.tenants.models import TenantRow
@@ -35,7 +36,8 @@ def to_tenant(row: TenantRow) -> Tenant:
 
 class DatabaseTenantDirectory:
     """Implements ``TenantDirectory``. Answers are kept for ``FOUND_MS``, "no such tenant" for
-    ``MISSING_MS``; ``changed`` drops what is known about a tenant and tells the listeners."""
+    ``MISSING_MS``; ``changed`` drops what is known about a tenant and tells the listeners. ``feed``: for
+    the gateways in other processes; who may have missed a change asks anew about each tenant."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -43,6 +45,7 @@ class DatabaseTenantDirectory:
         self._known: OrderedDict[Key, tuple[Tenant | None, int]] = OrderedDict()
         self._listeners: list[Callable[[Tenant], None]] = []
         self._changes = 0
+        self.feed: Feed[Tenant] = Feed(_nobody)
 
     async def find(self, tenant_id: str) -> Tenant | None:
         return await self._cached(("id", tenant_id), lambda s: repository.get(s, tenant_id))
@@ -68,6 +71,7 @@ class DatabaseTenantDirectory:
             del self._known[key]
         for listener in self._listeners:
             listener(tenant)
+        self.feed.extend([tenant])
 
     async def _cached(self, key: Key, look_up: Callable[[Session], TenantRow | None]) -> Tenant | None:
         now = self._clock.now_ms()
@@ -85,6 +89,10 @@ class DatabaseTenantDirectory:
             if len(self._known) > CACHE_LIMIT:
                 self._known.popitem(last=False)
         return tenant
+
+
+async def _nobody() -> tuple[Tenant, ...]:
+    return ()
 
 
 def _by_domain(session: Session, domain: str) -> TenantRow | None:
