@@ -41,6 +41,7 @@ class UpstreamRequest(msgspec.Struct):
     ``body``: bytes when it is complete and at most 64 KiB, so that it can be sent again; else a
     stream, which cannot. ``headers`` have ``content-length`` only when the length is known: without
     it a stream goes on in chunks. ``retries``: how often the route lets a failed request be repeated.
+    ``route``: its path in the table; what fails is counted by it.
     ``instance``: for the upstream to fill in with the ``host:port`` it chose, which the log names.
     """
 
@@ -54,6 +55,7 @@ class UpstreamRequest(msgspec.Struct):
     scheme: str
     timeout_s: float
     retries: int = 0
+    route: str = ""
     instance: str = ""
 
 

@@ -51,39 +51,52 @@ class CircuitBreaker:
         cooled = self._clock() - self._opened_at >= self._cooldown_s
         return State.HALF_OPEN if cooled else State.OPEN
 
+    @property
+    def admits(self) -> bool:
+        """Whether a call may begin now."""
+        state = self.state
+        return state is State.CLOSED or (state is State.HALF_OPEN and not self._probing)
+
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """What ``work`` returns or raises.
 
         Raises:
             ServiceUnavailableError: without calling, while open or while another call probes.
         """
-        state = self.state
-        if state is State.OPEN or (state is State.HALF_OPEN and self._probing):
-            raise ServiceUnavailableError
-        probe = state is State.HALF_OPEN
-        self._probing = self._probing or probe
+        probe = self.enter()
         try:
             result = await work()
         except Exception as error:
-            if self._is_failure(error):
-                self._failed(probe)
-            else:
-                self._succeeded(probe)
+            self.leave(probe, failed=self._is_failure(error))
             raise
-        else:
-            self._succeeded(probe)
-            return result
-        finally:
-            if probe:
-                self._probing = False
+        except BaseException:
+            self.leave(probe, failed=None)
+            raise
+        self.leave(probe, failed=False)
+        return result
 
-    def _failed(self, probe: bool) -> None:
-        self._failures += 1
-        # Calls that began before it opened do not prolong the pause.
-        if probe or (self._opened_at is None and self._failures >= self._threshold):
-            self._opened_at = self._clock()
+    def enter(self) -> bool:
+        """For callers that have no coroutine to hand over: begins a call that must be ended with
+        ``leave``. True when it is the one that probes.
 
-    def _succeeded(self, probe: bool) -> None:
-        if probe or self._opened_at is None:
+        Raises:
+            ServiceUnavailableError: while open or while another call probes.
+        """
+        if not self.admits:
+            raise ServiceUnavailableError
+        probe = self.state is State.HALF_OPEN
+        self._probing = self._probing or probe
+        return probe
+
+    def leave(self, probe: bool, *, failed: bool | None) -> None:
+        """``probe``: as ``enter`` returned. ``failed``: None when the call says neither."""
+        if probe:
+            self._probing = False
+        if failed:
+            self._failures += 1
+            # Calls that began before it opened do not prolong the pause.
+            if probe or (self._opened_at is None and self._failures >= self._threshold):
+                self._opened_at = self._clock()
+        elif failed is not None and (probe or self._opened_at is None):
             self._failures = 0
             self._opened_at = None

@@ -56,6 +56,10 @@ class RetryPolicy:
     longest_wait_s: float = 2.0
     random: Callable[[], float] = random.random
 
+    def wait_s(self, retry: int) -> float:
+        """How long to wait before a retry; ``retry`` counts from 0."""
+        return min(self.longest_wait_s, self.first_wait_s * 2.0**retry) * self.random()
+
     async def run(
         self, work: Callable[[], Awaitable[T]], budget: RetryBudget, deadline: Deadline | None = None
     ) -> T:
@@ -85,7 +89,7 @@ class _Waits:
         retryable = isinstance(error, AppError) and error.retryable
         if not retryable or self._retries >= policy.retries:
             return False
-        wait = min(policy.longest_wait_s, policy.first_wait_s * 2.0**self._retries) * policy.random()
+        wait = policy.wait_s(self._retries)
         # stamina cuts its own waits at its time-out, but not those of a hook.
         if self._deadline is not None and wait >= self._deadline.remaining:
             return False

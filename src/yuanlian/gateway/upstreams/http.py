@@ -1,0 +1,223 @@
+"""An upstream over HTTP: the instances of a service, tried until one answers or no more may be asked.
+
+What may be repeated, DESIGN §5: a request that provably never left, whatever it is; an idempotent one
+(by its method or its ``Idempotency-Key``) of which nothing was answered, within the route's retries,
+its deadline and the budget of the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from yuanlian.gateway.upstreams.attempts import AttemptError
+from yuanlian.gateway.upstreams.cluster import Cluster, Member
+from yuanlian.gateway.upstreams.discovery import InstanceSource
+from yuanlian.gateway.upstreams.ejection import EjectionPolicy
+from yuanlian.gateway.upstreams.http_connection import UpstreamConnection
+from yuanlian.gateway.upstreams.pool import PoolLimits
+from yuanlian.gateway.upstreams.upstream import BodyStream, ResponseSink, UpstreamRequest
+from yuanlian.kit.errors import BadGatewayError, ServiceUnavailableError
+from yuanlian.kit.resilience.breaker import CircuitBreaker
+from yuanlian.kit.resilience.retry import IDEMPOTENT_METHODS, RetryBudget, RetryPolicy
+
+_log = structlog.get_logger("gateway")
+_SWEEP_S = 0.05
+_MOST_INSTANCES = 3
+"""How many may refuse a connection before a request is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """``breaker_*``: per instance and route. ``retry_reserve``: retries at hand in a quiet hour, and the
+    most that a burst may take; beyond it, 20 % of the requests."""
+
+    pool: PoolLimits = field(default_factory=PoolLimits)
+    ejection: EjectionPolicy = field(default_factory=EjectionPolicy)
+    breaker_threshold: int = 5
+    breaker_cooldown_s: float = 5.0
+    panic: float = 0.5
+    retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(first_wait_s=0.025, longest_wait_s=0.25))
+    retry_ratio: float = 0.2
+    retry_reserve: float = 100.0
+
+
+class HttpUpstream:
+    """Implements ``Upstream`` for the instances that ``source`` names. ``start`` it before the first
+    request and ``stop`` it after the last."""
+
+    def __init__(self, name: str, source: InstanceSource, options: HttpOptions | None = None) -> None:
+        options = options or HttpOptions()
+        self._name = name
+        self._source = source
+        self._policy = options.retry
+        self._budget = RetryBudget(options.retry_ratio, options.retry_reserve)
+        self._withdraw = self._budget.withdraw
+        self.cluster = Cluster(
+            name,
+            options.pool,
+            options.ejection,
+            lambda: CircuitBreaker(options.breaker_threshold, options.breaker_cooldown_s),
+            panic=options.panic,
+        )
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._source.start(self.cluster.follow)
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def stop(self) -> None:
+        await self._source.stop()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait({self._sweeping})
+        for member in self.cluster.members.values():
+            member.pool.abort()
+
+    async def forward(self, request: UpstreamRequest, sink: ResponseSink) -> None:
+        self._budget.deposit()
+        cluster, route = self.cluster, request.route
+        until = self._loop.time() + request.timeout_s
+        retries = request.retries if request.retries and _repeatable(request) else 0
+        repeated = 0
+        tried: tuple[Member, ...] = ()
+        while True:
+            member = cluster.choose(route, tried)
+            if member is None:
+                raise ServiceUnavailableError
+            request.instance = member.name
+            probe = member.begin(route)
+            again = self._withdraw if repeated < retries else None
+            try:
+                status = await self._attempt(member, request, sink, until, again)
+            except AttemptError as failure:
+                if failure.overload:
+                    member.end(route, probe, failed=None)
+                else:
+                    cluster.failed(member, route, probe)
+                tried += (member,)
+                if failure.unsent and len(tried) < _MOST_INSTANCES:
+                    continue
+                wait = self._policy.wait_s(repeated)
+                may = repeated < retries and failure.unanswered and self._loop.time() + wait < until
+                if not (may and (failure.paid or self._withdraw())):
+                    self._report(failure, request)
+                    raise failure.error from None
+                repeated += 1
+                await asyncio.sleep(wait)
+            except BaseException:
+                member.end(route, probe, failed=None)
+                raise
+            else:
+                cluster.answered(member, route, probe, status)
+                return
+
+    async def _attempt(
+        self,
+        member: Member,
+        request: UpstreamRequest,
+        sink: ResponseSink,
+        until: float,
+        again: Callable[[], bool] | None,
+    ) -> int:
+        """The status of the answer that was passed on, or raises ``AttemptError``."""
+        body = request.body
+        whole = type(body) is bytes
+        data = request_head(request, member)
+        connection = member.pool.take(repeatable=again is not None)
+        if connection is None:
+            connection = await member.pool.open(until)
+        answer = connection.send(
+            data + body if whole else data,  # type: ignore[operator]  # what ``whole`` says
+            sink,
+            until=until,
+            stall_s=request.timeout_s,
+            bodiless=request.method == "HEAD",
+            more=not whole,
+            again=again,
+        )
+        try:
+            if isinstance(body, bytes):
+                return await answer
+            return await _stream(body, connection, answer)
+        except asyncio.CancelledError:
+            connection.abandon(answer)
+            raise
+
+    def _report(self, failure: AttemptError, request: UpstreamRequest) -> None:
+        _log.error(
+            "upstream failed",
+            service=self._name,
+            path=request.path,
+            reason=failure.reason,
+            instance=request.instance,
+        )
+
+    async def _sweep(self) -> None:
+        """One look at all deadlines now and then costs less than a timer for each request."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self.cluster.sweep()
+
+
+def request_head(request: UpstreamRequest, member: Member) -> bytes:
+    """The bytes before the body. The client's ``Host`` goes on as it is.
+
+    Raises:
+        BadGatewayError: a line break in it; the parser lets none through, nobody else may either.
+    """
+    headers = request.headers
+    query = b"?" + request.query if request.query else b""
+    lines = b"\r\n".join(map(b": ".join, headers))
+    head = b"%b %b%b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), request.raw_path, query, lines)
+    if head.count(b"\n") != len(headers) + 1 or head.count(b"\r") != len(headers) + 1:
+        raise BadGatewayError
+    if b"\nhost: " not in head:
+        host, port = member.address
+        head += b"host: %b:%d\r\n" % (f"[{host}]".encode() if ":" in host else host.encode(), port)
+    body = request.body
+    if not isinstance(body, bytes) and body.length is None:
+        head += b"transfer-encoding: chunked\r\n"
+    return head + b"\r\n"
+
+
+def _repeatable(request: UpstreamRequest) -> bool:
+    if not isinstance(request.body, bytes):
+        return False
+    return request.method in IDEMPOTENT_METHODS or any(
+        name == b"idempotency-key" for name, _ in request.headers
+    )
+
+
+async def _stream(body: BodyStream, connection: UpstreamConnection, answer: asyncio.Future[int]) -> int:
+    """Sends the body as it comes while the answer may come already; an answer that is whole ends both."""
+
+    def sent(sending: asyncio.Task[None]) -> None:
+        error = None if sending.cancelled() else sending.exception()
+        if isinstance(error, Exception):
+            connection.fail(error)
+
+    sending = asyncio.create_task(_send(body, connection))
+    sending.add_done_callback(sent)
+    try:
+        return await answer
+    finally:
+        sending.cancel()
+        await asyncio.wait({sending})
+
+
+async def _send(body: BodyStream, connection: UpstreamConnection) -> None:
+    chunked = body.length is None
+    while True:
+        connection.wait_for_client()
+        piece = await body.read()
+        if not piece:
+            break
+        await connection.send_more(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+    if chunked:
+        await connection.send_more(b"0\r\n\r\n")
+    connection.sent()

@@ -1,0 +1,333 @@
+"""One connection to an instance: HTTP/1.1 requests out, one at a time, answers straight to the sink.
+
+An answer is parsed where its bytes arrive and given to the sink there, so that the client has it in
+the same turn of the event loop. Source: RFC 9112.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import select
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import httptools
+
+from yuanlian.gateway.http import Headers, tokens
+from yuanlian.gateway.response import BrokenResponseError
+from yuanlian.gateway.upstreams.attempts import PASSING, AttemptError
+from yuanlian.gateway.upstreams.upstream import ResponseSink
+from yuanlian.kit.errors import BadGatewayError, GatewayTimeoutError
+
+_HEAD_BYTES = 64 * 1024
+_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
+
+
+class ConnectionOwner(Protocol):
+    """The pool, as its connections see it."""
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """The connection is free for another request."""
+        ...
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection is gone."""
+        ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """``deadline``: on the event loop's clock, when patience with the other side ends; whoever owns
+    connections calls ``check_deadline`` from time to time. ``lost``: it cannot be used any more."""
+
+    __slots__ = ("_again", "_answer", "_answered", "_bodiless", "_broken", "_complete", "_discarding",
+                 "_head_bytes", "_headers", "_held", "_interim", "_loop", "_owner", "_parser", "_poll",
+                 "_resuming", "_sending", "_sink", "_stall_s", "_started", "_status", "_until_close",
+                 "_writable", "deadline", "lost", "transport")  # fmt: skip
+
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[int] | None = None
+        self._sink: ResponseSink | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._resuming: asyncio.Task[None] | None = None
+        self._poll: select.poll | None = None
+        self._broken = False
+        self._sending = False
+        self._interim = False
+        self.transport: asyncio.Transport | None = None
+        self.deadline = math.inf
+        self.lost = False
+
+    # --- one exchange -------------------------------------------------------------------------
+
+    def send(
+        self,
+        data: bytes,
+        sink: ResponseSink,
+        *,
+        until: float,
+        stall_s: float,
+        bodiless: bool = False,
+        more: bool = False,
+        again: Callable[[], bool] | None = None,
+    ) -> asyncio.Future[int]:
+        """Sends a request; the future has the status once the sink is finished, or the
+        ``AttemptError``. Cancelling it is not enough to give up: call ``abandon``.
+
+        ``until``: when the answer must have begun. ``stall_s``: how long it may pause afterwards.
+        ``bodiless``: the method is HEAD. ``more``: the body follows with ``send_more``. ``again``:
+        asked before a 502, 503 or 504 is passed on; True swallows it, the request will be repeated.
+        """
+        self._sink = sink
+        self._headers: Headers = []
+        self._held = b""
+        self._head_bytes = 0
+        self._status = 0
+        self._started = self._complete = self._answered = self._discarding = self._until_close = False
+        self._bodiless = bodiless
+        self._sending = more
+        self._again = again
+        self._stall_s = stall_s
+        self.deadline = until
+        answer = self._answer = self._loop.create_future()
+        transport = self.transport
+        assert transport is not None  # the pool gives away living connections only
+        transport.write(data)
+        return answer
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing has arrived on this idle connection, not even its end. One system call: for requests
+        that could not be repeated if the instance has just closed it."""
+        if self._poll is None:
+            assert self.transport is not None  # idle connections are living ones
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
+
+    async def send_more(self, data: bytes) -> None:
+        """Sends a piece of the body; waits while the instance reads more slowly than we write."""
+        if self.transport is None or self.lost:
+            return
+        self.transport.write(data)
+        if not self._started:
+            self.deadline = self._loop.time() + self._stall_s
+        if self._writable is not None:
+            await asyncio.shield(self._writable)
+
+    def wait_for_client(self) -> None:
+        """The next piece of the body is the client's to send: no fault of the instance."""
+        if not self._started:
+            self.deadline = math.inf
+
+    def sent(self) -> None:
+        """The whole request has been sent."""
+        self._sending = False
+        if not self._started:
+            self.deadline = self._loop.time() + self._stall_s
+
+    def abandon(self, answer: asyncio.Future[int]) -> None:
+        """Nobody wants ``answer`` any more; a connection that is already free, or busy for somebody
+        else, is not touched."""
+        if self._answer is answer:
+            self._answer = self._sink = None
+            self.close()
+
+    def fail(self, error: Exception) -> None:
+        """Ends the exchange with ``error`` and the connection with it."""
+        answer = self._answer
+        self._answer = self._sink = None
+        self.close()
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
+
+    def close(self) -> None:
+        self.lost = True
+        self.deadline = math.inf
+        if self.transport is not None:
+            self.transport.abort()
+
+    def check_deadline(self, now: float) -> None:
+        if now < self.deadline:
+            return
+        if self._answer is None:
+            self.close()  # idle for too long
+        else:
+            self.fail(AttemptError(GatewayTimeoutError(), "no answer in time"))
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        if self._sink is None:
+            self.close()  # nobody asked: what it says could be taken for the next answer
+            return
+        self._answered = True
+        if not self._started:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._broken = True
+            if not self._complete:
+                self._fail_broken(str(error.__context__ or error))
+                return
+        if self._complete:
+            self._settle()
+        elif self._started:
+            self._push_on()
+        elif self._head_bytes > _HEAD_BYTES:
+            self._fail_broken("head too large")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.transport = None
+        self.resume_writing()
+        self._owner.forget(self)
+        if self._answer is None:
+            return
+        if self._until_close and self._started and exc is None:
+            self._finish()
+            if self._complete:
+                self._settle()
+        else:
+            reason = "connection lost" if exc is None else str(exc)
+            self.fail(AttemptError(BadGatewayError(), reason, unanswered=not self._answered))
+
+    def pause_writing(self) -> None:
+        self._writable = self._writable or self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None:
+            self._writable.set_result(None)
+            self._writable = None
+
+    # --- llhttp's callbacks -------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._broken = True  # a second answer to one question
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._started:  # else a trailer of a chunked body; nothing reads them
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            if status == 101:
+                raise BrokenResponseError("an upgrade that nobody asked for")
+            self._interim = True
+            self._headers = []
+            return
+        headers = self._check_framing(status)
+        self._status = status
+        self._started = True
+        if status in PASSING and self._again is not None and self._again():
+            self._discarding = True
+            return
+        sink = self._sink
+        assert sink is not None  # checked before the bytes were fed
+        sink.start(status, headers)
+        if self._bodiless:
+            self._broken = True  # the parser now waits for a body that HEAD does not have
+            self._finish()
+
+    def on_body(self, chunk: bytes) -> None:
+        if self._complete or self._discarding:
+            return
+        if self._held and self._sink is not None:
+            self._sink.push(self._held)
+        self._held = chunk  # the last piece leaves with the end of the message
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        elif not self._complete:
+            self._finish()
+            if not self._parser.should_keep_alive():
+                self._broken = True
+
+    # --- steps --------------------------------------------------------------------------------
+
+    def _check_framing(self, status: int) -> Headers:
+        """The headers that may be passed on. llhttp has refused what is ambiguous already."""
+        headers = self._headers
+        delimited = status in (204, 304) or self._bodiless
+        named: frozenset[bytes] = frozenset()
+        for name, value in headers:
+            if name not in _FRAMING:
+                continue
+            if name == b"connection":
+                named |= frozenset(tokens(value))
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                raise BrokenResponseError("an unknown transfer coding")
+            else:
+                delimited = True
+        if self._head_bytes > _HEAD_BYTES and sum(len(n) + len(v) + 4 for n, v in headers) > _HEAD_BYTES:
+            raise BrokenResponseError("head too large")
+        self._until_close = not delimited
+        if named:
+            headers = [pair for pair in headers if pair[0] not in named or pair[0] in _FRAMING]
+        return headers
+
+    def _push_on(self) -> None:
+        """More will come: what is here goes out, and a slow client makes us stop reading."""
+        sink, transport = self._sink, self.transport
+        if self._discarding:
+            self.fail(AttemptError.of_status(self._status))  # not worth waiting for its end
+            return
+        assert sink is not None  # the exchange is under way
+        held, self._held = self._held, b""
+        try:
+            sink.push(held)
+        except BrokenResponseError as error:
+            self._fail_broken(str(error))
+            return
+        self.deadline = self._loop.time() + self._stall_s
+        if not sink.ready and transport is not None and self._resuming is None:
+            transport.pause_reading()
+            self.deadline = math.inf
+            self._resuming = self._loop.create_task(self._resume(sink))
+
+    async def _resume(self, sink: ResponseSink) -> None:
+        await sink.drained()
+        self._resuming = None
+        if self._sink is sink and self.transport is not None:
+            self.deadline = self._loop.time() + self._stall_s
+            self.transport.resume_reading()
+
+    def _finish(self) -> None:
+        self._complete = True
+        held, self._held = self._held, b""
+        if self._sink is not None and not self._discarding:
+            try:
+                self._sink.finish(held)
+            except BrokenResponseError as error:
+                self._fail_broken(str(error))
+
+    def _settle(self) -> None:
+        """The answer is whole: free the connection, if it is in a state to be used again."""
+        answer, refused = self._answer, self._discarding
+        self._answer = self._sink = None
+        self.deadline = math.inf
+        if self._broken or self._sending or self.lost:
+            self.close()
+        else:
+            self._owner.release(self)
+        if answer is None or answer.done():
+            return
+        if refused:
+            answer.set_exception(AttemptError.of_status(self._status))
+        else:
+            answer.set_result(self._status)
+
+    def _fail_broken(self, reason: str) -> None:
+        self.fail(AttemptError(BadGatewayError(), reason))
