@@ -21,6 +21,7 @@ from yuanlian.gateway.connection import HttpConnection
 from yuanlian.gateway.http import Request
 from yuanlian.gateway.intake import Limits
 from yuanlian.gateway.observer import SilentObserver
+from yuanlian.gateway.peers import Peers
 from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.upgrade import UpgradeHandler
 from yuanlian.gateway.websocket import WebSocketEndpoint
@@ -188,7 +189,7 @@ class Edge:
             self.observer,
             limits=self._limits,
         )
-        handler, peers = OnlyWebSocket(self.endpoint), set[HttpConnection]()
+        handler, peers = OnlyWebSocket(self.endpoint), Peers[HttpConnection](1000)
         server = await asyncio.get_running_loop().create_server(
             lambda: HttpConnection(handler, self.observer, Limits(), peers), "127.0.0.1", 0
         )

@@ -11,42 +11,31 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
 import structlog
 
-from yuanlian.gateway.http import SAFE_METHODS, RefusedError, Request, error_response
+from yuanlian.gateway.body import is_complete, size
+from yuanlian.gateway.handler import Handler
+from yuanlian.gateway.http import SAFE_METHODS, RefusedError, Request
 from yuanlian.gateway.intake import Intake, Limits
 from yuanlian.gateway.observer import Observer
+from yuanlian.gateway.peers import Peers
 from yuanlian.gateway.response import BrokenResponseError, ResponseWriter
 from yuanlian.gateway.upgrade import UpgradeHandler
-from yuanlian.kit.errors import AppError, InternalError, ValidationError
+from yuanlian.gateway.upstreams.upstream import ClientLeftError
+from yuanlian.kit.errors import AppError, InternalError, ServiceUnavailableError, ValidationError
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.observe.entry import AccessLine
 
 _log = structlog.get_logger("gateway")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLIENT_LEFT = 499
+_HIGH_WATER = 128 * 1024
+_LOW_WATER = 32 * 1024
 _TIMED_OUT = Text("请求发送超时", "The request took too long to arrive")
-
-
-class Handler(Protocol):
-    """What a listener serves."""
-
-    def body_limit(self, request: Request) -> int:
-        """Bytes that the body may have; asked once the head is known. An ``AppError`` refuses the
-        request before its body is read, and closes."""
-        ...
-
-    def upgrade(self, request: Request) -> UpgradeHandler | None:
-        """Who takes the connection over, when this request asks for it and may."""
-        ...
-
-    async def handle(self, request: Request, response: ResponseWriter) -> None:
-        """Answers. An ``AppError`` raised before the response starts becomes its envelope. Cancelled
-        when the client leaves, unless a write was already forwarded."""
-        ...
+_TOO_MANY = Text("同一地址的连接过多", "Too many connections from one address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +48,12 @@ class _Upgrade:
 class HttpConnection(asyncio.Protocol):
     """``peers``: the listener's living connections; this one enters and leaves by itself."""
 
+    __slots__ = ("_deadline", "_deaf", "_drained", "_draining", "_handler", "_intake", "_limits", "_loop",
+                 "_observer", "_paused", "_peer", "_peers", "_queue", "_serving", "_task", "_write_deadline",
+                 "transport")  # fmt: skip
+
     def __init__(
-        self, handler: Handler, observer: Observer, limits: Limits, peers: set[HttpConnection]
+        self, handler: Handler, observer: Observer, limits: Limits, peers: Peers[HttpConnection]
     ) -> None:
         self._handler = handler
         self._observer = observer
@@ -75,6 +68,7 @@ class HttpConnection(asyncio.Protocol):
         self._draining = False
         self._paused = False
         self._deadline = math.inf
+        self._write_deadline = math.inf
         self.transport: asyncio.Transport | None = None
 
     # --- asyncio.Protocol ---------------------------------------------------------------------
@@ -82,10 +76,16 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         peer = transport.get_extra_info("peername") or ("", 0)
-        self._intake = Intake(self, (str(peer[0]), int(peer[1])), self._limits)
-        self._peers.add(self)
+        self._peer = str(peer[0])
+        self._intake = Intake(self, (self._peer, int(peer[1])), self._limits)
         self._observer.connection_opened("http")
         self._deadline = self._loop.time() + self._limits.idle_s
+        if self._peers.enter(self, self._peer):
+            transport.set_write_buffer_limits(_HIGH_WATER, _LOW_WATER)
+        elif self._peers.crowded(self._peer):
+            transport.abort()
+        else:
+            self._refuse(RefusedError(ServiceUnavailableError(_TOO_MANY)))
 
     def data_received(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -99,8 +99,11 @@ class HttpConnection(asyncio.Protocol):
                 rest = rest[upgrade.args[0] :]
                 if self._intake.upgrading is not None:
                     self._leave_http(self._intake.upgrading, bytes(rest))
-        if self._task is None and not self._deaf:
-            self._await_more()
+        if self._task is None:
+            if not self._deaf:
+                self._await_more()
+        elif self._intake.stream is not None:
+            self._regulate()
 
     def eof_received(self) -> bool:
         """A client that closes its side has left (as nginx sees it): the transport closes."""
@@ -113,21 +116,23 @@ class HttpConnection(asyncio.Protocol):
         self._queue.clear()
         self.resume_writing()
         self._observer.connection_closed("http")
+        if self._intake.stream is not None:
+            self._intake.stream.fail(ClientLeftError())
         request, task = self._serving, self._task
         if task is None:
-            self._peers.discard(self)
-        elif request is None or not request.forwarded or request.method in SAFE_METHODS:
+            self._peers.leave(self, self._peer)
+        elif request is None or not _must_end_well(request):
             task.cancel()
 
     def pause_writing(self) -> None:
         self._drained = self._drained or self._loop.create_future()
-        self._deadline = self._loop.time() + self._limits.write_stall_s
+        self._write_deadline = self._loop.time() + self._limits.write_stall_s
 
     def resume_writing(self) -> None:
         if self._drained is not None:
             self._drained.set_result(None)
             self._drained = None
-            self._deadline = math.inf if self._task else self._intake.deadline(self._loop.time())
+            self._write_deadline = math.inf
 
     @property
     def writing_paused(self) -> bool:
@@ -145,22 +150,33 @@ class HttpConnection(asyncio.Protocol):
     def may_upgrade(self, request: Request) -> bool:
         return self._handler.upgrade(request) is not None
 
-    def request_complete(self, request: Request) -> None:
+    def request_ready(self, request: Request) -> None:
         self._enqueue(request)
+        if not request.keep_alive and is_complete(request.body):
+            self._deaf = True
+
+    def body_ended(self, request: Request) -> None:
+        self._deadline = math.inf
         if not request.keep_alive:
             self._deaf = True
+
+    def body_wanted(self) -> None:
+        stream = self._intake.stream
+        if self._intake.continue_wanted and stream is not None and self.transport is not None:
+            self._intake.continue_wanted = False
+            if not stream.answered:
+                self.transport.write(_CONTINUE)
+        self._regulate()
 
     # --- serving ------------------------------------------------------------------------------
 
     def _enqueue(self, item: Request | _Upgrade | tuple[Request, RefusedError]) -> None:
         self._queue.append(item)
         if self._task is None:
-            if self._drained is None:
-                self._deadline = math.inf
+            self._deadline = math.inf
             self._task = self._loop.create_task(self._serve())
-        elif self.transport is not None:
-            self.transport.pause_reading()  # one more than is being served is enough to know
-            self._paused = True
+        else:
+            self._regulate()
 
     async def _serve(self) -> None:
         try:
@@ -168,27 +184,40 @@ class HttpConnection(asyncio.Protocol):
                 if self._drained is not None:
                     await self.writable()  # answers do not pile up for a client that does not read them
                 item = self._queue.popleft()
-                if self._paused:
-                    self._listen_again()
+                if self._paused or self._intake.stream is not None:
+                    self._regulate()
                 if isinstance(item, _Upgrade):
                     self._hand_over(item)
                     return
                 request, refusal = item if isinstance(item, tuple) else (item, None)
                 if not await self._answer(request, refusal):
-                    self._finish(linger=refusal is not None)
+                    self._finish(linger=refusal is not None or not is_complete(request.body))
                     return
                 if self._queue:
                     await asyncio.sleep(0)  # a long pipeline must not keep the loop from the others
         finally:
             self._task = self._serving = None
             if self.transport is None:
-                self._peers.discard(self)
+                self._peers.leave(self, self._peer)
         self._await_more()
 
-    def _listen_again(self) -> None:
-        """Reading goes on while the last known request is served, to notice a client that leaves."""
-        if self._paused and not self._queue and self.transport is not None:
-            self._paused = False
+    def _regulate(self) -> None:
+        """While serving, reading goes on, to notice a client that leaves; but one request more than is
+        being served is enough to know, and so is what waits of a body. A body that is let come has to."""
+        stream = self._intake.stream
+        self._pause_reading(bool(self._queue) or (stream is not None and stream.full))
+        if stream is None or self._paused or self._deaf or self._intake.continue_wanted:
+            self._deadline = math.inf
+        else:
+            self._deadline = self._loop.time() + self._limits.body_stall_s
+
+    def _pause_reading(self, pause: bool) -> None:
+        if pause is self._paused or self.transport is None:
+            return
+        self._paused = pause
+        if pause:
+            self.transport.pause_reading()
+        else:
             self.transport.resume_reading()
 
     async def _answer(self, request: Request, refusal: RefusedError | None) -> bool:
@@ -200,7 +229,7 @@ class HttpConnection(asyncio.Protocol):
             if refusal is None:
                 await self._handler.handle(request, response)
             else:
-                response.send(error_response(refusal.error, request, refusal.status))
+                response.fail(refusal)
         except Exception as error:  # noqa: BLE001 - the last one who can still answer with an envelope
             self._fail(request, response, error)
         finally:
@@ -216,7 +245,7 @@ class HttpConnection(asyncio.Protocol):
                     request.trace_id,
                     request.instance,
                     time.perf_counter() - request.started,
-                    len(request.body),
+                    size(request.body),
                     response.bytes_out,
                 )
             )
@@ -226,12 +255,16 @@ class HttpConnection(asyncio.Protocol):
         return response.keep_alive and response.finished and transport is not None
 
     def _fail(self, request: Request, response: ResponseWriter, error: Exception) -> None:
-        if not isinstance(error, AppError | BrokenResponseError):
+        """What went wrong with the request's own body explains whatever it led to."""
+        if not isinstance(request.body, bytes) and request.body.failure is not None:
+            error = request.body.failure
+        known = isinstance(error, AppError | RefusedError)
+        if not known and not isinstance(error, BrokenResponseError | ClientLeftError):
             _log.error("request failed", request_id=request.request_id, exc_info=error)
         if response.started:
             _log.error("response broken", request_id=request.request_id, reason=str(error))
-        else:
-            response.send(error_response(error if isinstance(error, AppError) else InternalError(), request))
+        elif self.transport is not None:
+            response.fail(error if isinstance(error, AppError | RefusedError) else InternalError())
 
     def _hand_over(self, upgrade: _Upgrade) -> None:
         transport = self.transport
@@ -246,8 +279,13 @@ class HttpConnection(asyncio.Protocol):
     # --- refusing, closing, waiting -----------------------------------------------------------
 
     def _refuse(self, refusal: RefusedError) -> None:
+        """In its turn; a request whose body is at fault is being served already."""
         self._deaf = True
-        self._enqueue((self._intake.current(), refusal))
+        stream = self._intake.stream
+        if stream is not None:
+            stream.fail(refusal if refusal.status is not None else refusal.error)
+        else:
+            self._enqueue((self._intake.current(), refusal))
 
     def _leave_http(self, request: Request, leftover: bytes) -> None:
         """The parser stopped at an ``Upgrade`` that may be: give the connection away in its turn."""
@@ -266,12 +304,13 @@ class HttpConnection(asyncio.Protocol):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        if linger and transport.can_write_eof():
-            transport.write_eof()
-            self._listen_again()
-            self._deadline = self._loop.time() + self._limits.linger_s
-        else:
+        if not linger:
             transport.close()
+            return
+        if transport.can_write_eof():  # TLS cannot
+            transport.write_eof()
+        self._pause_reading(False)
+        self._deadline = self._loop.time() + self._limits.linger_s
 
     def _await_more(self) -> None:
         transport = self.transport
@@ -287,12 +326,13 @@ class HttpConnection(asyncio.Protocol):
 
     def check_deadline(self, now: float) -> None:
         """Called about once a second by the listener."""
-        if now < self._deadline or self.transport is None:
+        if (now < self._deadline and now < self._write_deadline) or self.transport is None:
+            return
+        if now >= self._write_deadline:
+            self.transport.abort()
             return
         self._deadline = math.inf
-        if self._drained is not None:
-            self.transport.abort()
-        elif self._deaf or self._intake.idle:
+        if self._deaf or self._intake.idle:
             self.transport.close()
         else:
             self._refuse(RefusedError(ValidationError(_TIMED_OUT), 408))
@@ -308,3 +348,8 @@ class HttpConnection(asyncio.Protocol):
             self._task.cancel()
         if self.transport is not None:
             self.transport.abort()
+
+
+def _must_end_well(request: Request) -> bool:
+    """Whether an upstream has all of a request that may change something: it is left to end."""
+    return request.forwarded and request.method not in SAFE_METHODS and is_complete(request.body)

@@ -16,6 +16,7 @@ from yuanlian.kit.i18n import negotiate
 from yuanlian.kit.ids import new_id
 
 if TYPE_CHECKING:
+    from yuanlian.gateway.body import StreamedBody
     from yuanlian.gateway.routes import Route
 
 Headers = list[tuple[bytes, bytes]]
@@ -34,7 +35,8 @@ class Request(msgspec.Struct):
     without the ``?``. ``headers``: in order, repeats kept; ``first`` has the first value of each name.
     ``client``: peer address and port. ``started``: ``time.perf_counter()`` at the request's head.
 
-    What has a default is filled in on the way: ``body`` when it is whole, ``route`` (the template) and
+    What has a default is filled in on the way: ``body`` when it is whole
+    or long, ``route`` (the template) and
     ``matched``, ``tenant_id`` and ``user_id`` once known, ``trace_id`` (32 hex digits) and ``forwarded``
     when an upstream gets it, ``instance`` (``host:port``) when one of several was chosen for it.
     """
@@ -49,13 +51,14 @@ class Request(msgspec.Struct):
     version: str
     started: float
     request_id: str
-    body: bytes = b""
+    body: bytes | StreamedBody = b""
     keep_alive: bool = True
     route: str = ""
     tenant_id: str = ""
     user_id: str = ""
     matched: Route | None = None
     forwarded: bool = False
+    scheme: str = "http"
     trace_id: str = ""
     instance: str = ""
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import httptools
 
+from yuanlian.gateway.body import STREAMED_FROM, Flow, StreamedBody
 from yuanlian.gateway.http import Headers, RefusedError, Request, choose_request_id
 from yuanlian.gateway.paths import is_host
 from yuanlian.kit.errors import AppError, PayloadTooLargeError, ValidationError
@@ -51,6 +52,7 @@ class Limits:
     write_stall_s: float = 60.0
     linger_s: float = 2.0
     sweep_s: float = 1.0
+    connections_per_address: int = 1000
 
 
 class Stage(Enum):
@@ -62,19 +64,30 @@ class Stage(Enum):
 _IDLE, _HEAD, _BODY = Stage  # a member is looked up in 0.1 us, a global in 0.01
 
 
-class Reader(Protocol):
+class Reader(Flow, Protocol):
     """Who the intake reports to."""
 
     def body_limit(self, request: Request) -> int: ...
 
     def may_upgrade(self, request: Request) -> bool: ...
 
-    def request_complete(self, request: Request) -> None: ...
+    def request_ready(self, request: Request) -> None:
+        """It is whole, or its body is long enough to be a stream."""
+        ...
+
+    def body_ended(self, request: Request) -> None:
+        """A streamed body is whole."""
+        ...
 
 
 class Intake:
     """Parses what one client sends. ``upgrading``: the request at which the parser stopped because it
-    may leave HTTP. ``continue_wanted``: the client waits for ``100 Continue`` before its body."""
+    may leave HTTP. ``stream``: the body being received, when it was handed over already.
+    ``continue_wanted``: the client waits for ``100 Continue`` before its body."""
+
+    __slots__ = ("_begun", "_body", "_body_bytes", "_body_limit", "_client", "_fed", "_headers", "_limits",
+                 "_parser", "_partial_head", "_reader", "_refusal", "_request", "_since", "_target",
+                 "continue_wanted", "stage", "stream", "upgrading")  # fmt: skip
 
     def __init__(self, reader: Reader, client: tuple[str, int], limits: Limits) -> None:
         self._reader = reader
@@ -94,6 +107,7 @@ class Intake:
         self._body_limit = 0
         self.stage = _IDLE
         self.upgrading: Request | None = None
+        self.stream: StreamedBody | None = None
         self.continue_wanted = False
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -178,20 +192,28 @@ class Intake:
         self._body_bytes += len(chunk)
         if self._body_bytes > self._body_limit:
             raise self._refused(PayloadTooLargeError())
+        if self.stream is not None:
+            self.stream.feed(chunk)
+            return
         self._body.append(chunk)
+        if self._body_bytes > STREAMED_FROM:
+            self._hand_over(None)
 
     def on_message_complete(self) -> None:
         request = self._request
         assert request is not None  # llhttp completes heads before messages
         self.stage = _IDLE
         self.continue_wanted = False
+        if self.stream is not None:
+            self._end_stream(self.stream, request)
+            return
         if self._body_bytes:
             request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             self._body = []
             self._body_bytes = 0
         if self.upgrading is None:
             self._request = None
-            self._reader.request_complete(request)
+            self._reader.request_ready(request)
 
     # --- rules --------------------------------------------------------------------------------
 
@@ -273,8 +295,27 @@ class Intake:
             self._body_limit = self._reader.body_limit(request)
         except AppError as error:
             raise self._refused(error) from None
-        if int(request.first.get(b"content-length", b"0")) > self._body_limit:
+        length = int(request.first.get(b"content-length", b"0"))
+        if length > self._body_limit:
             raise self._refused(PayloadTooLargeError())
         expects = request.first.get(b"expect")
         if expects is not None and expects.lower() == b"100-continue" and request.version == "1.1":
             self.continue_wanted = True
+        if length > STREAMED_FROM:
+            self._hand_over(length)
+
+    # --- long bodies --------------------------------------------------------------------------
+
+    def _hand_over(self, length: int | None) -> None:
+        """The rest of the body goes to whoever serves the request, as it comes."""
+        request, begun = self._request, self._body
+        assert request is not None  # bodies come after heads
+        self._body = []
+        self.stream = request.body = StreamedBody(self._reader, length, begun)
+        self._reader.request_ready(request)
+
+    def _end_stream(self, stream: StreamedBody, request: Request) -> None:
+        self.stream = self._request = None
+        self._body_bytes = 0
+        stream.end()
+        self._reader.body_ended(request)

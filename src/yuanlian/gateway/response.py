@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Iterable
 from typing import Protocol
 
-from yuanlian.gateway.http import STATUS_LINES, Request, Response
+from yuanlian.gateway.body import StreamedBody
+from yuanlian.gateway.http import STATUS_LINES, RefusedError, Request, Response, error_response
+from yuanlian.kit.errors import AppError
 
 _EVERY_ANSWER = (
     b"x-content-type-options: nosniff\r\n"
@@ -152,6 +154,13 @@ class ResponseWriter:
         self.start(response.status, response.headers)
         self.finish(response.body)
 
+    def fail(self, error: AppError | RefusedError) -> None:
+        """Answers ``error`` in its envelope; only before ``start``."""
+        if isinstance(error, RefusedError):
+            self.send(error_response(error.error, self._request, error.status))
+        else:
+            self.send(error_response(error, self._request))
+
     def _piece(self, chunk: bytes) -> bytes:
         """What goes out for ``chunk``: before it the head if it has not left, around it the framing."""
         if self.finished or not self.started:
@@ -168,6 +177,10 @@ class ResponseWriter:
 
     def _take_head(self) -> bytes:
         head, self._head = self._head, b""
+        body = self._request.body
+        if isinstance(body, StreamedBody) and not body.complete:
+            self.keep_alive = False  # what is still to come of the request will not be read to its end
+            body.answered = True
         framing = b""
         if self._length is not None:
             framing = b"content-length: %d\r\n" % self._length if self.status != 204 else b""

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
-from yuanlian.gateway.connection import Handler, HttpConnection
+from yuanlian.gateway.connection import HttpConnection
+from yuanlian.gateway.handler import Handler
 from yuanlian.gateway.intake import Limits
 from yuanlian.gateway.observer import Observer
+from yuanlian.gateway.peers import Peers, nobody
 
 _BACKLOG = 4096
 
 
 class GatewayServer:
-    """Serves one address. Use one for the public listener and one for the admin listener."""
+    """Serves one address. Use one for the public listener and one for the admin listener.
 
-    def __init__(self, handler: Handler, observer: Observer, limits: Limits | None = None) -> None:
+    ``exempt`` says of an address that it may have any number of connections (proxies in front of us).
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        observer: Observer,
+        limits: Limits | None = None,
+        exempt: Callable[[str], bool] = nobody,
+    ) -> None:
         self._handler = handler
         self._observer = observer
         self._limits = limits or Limits()
-        self._connections: set[HttpConnection] = set()
+        self._connections: Peers[HttpConnection] = Peers(self._limits.connections_per_address, exempt)
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 

@@ -39,8 +39,12 @@ class _Reader:
     def may_upgrade(self, request: Request) -> bool:
         return False
 
-    def request_complete(self, request: Request) -> None:
+    def request_ready(self, request: Request) -> None:
         self.requests.append(request)
+
+    def body_ended(self, request: Request) -> None: ...
+
+    def body_wanted(self) -> None: ...
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40))
@@ -79,6 +83,7 @@ def test_whatever_comes_is_a_request_a_refusal_or_an_upgrade(pieces: list[bytes]
     except (RefusedError, httptools.HttpParserUpgrade):
         pass
     for request in reader.requests:
+        assert isinstance(request.body, bytes)
         assert len(request.body) <= 10
         assert len(request.target) <= 50
         assert len(request.headers) <= 10

@@ -11,7 +11,7 @@ import structlog
 from yuanlian.gateway.response import BrokenResponseError
 from yuanlian.gateway.upstreams.upstream import BodyStream, ResponseSink, UpstreamRequest
 from yuanlian.kit.errors import BadGatewayError, GatewayTimeoutError
-from yuanlian.kit.resilience.watchdog import Watchdog
+from yuanlian.kit.resilience.watchdog import Watch, Watchdog
 
 # Litestar and Starlette type scopes and messages more narrowly, each in its own way.
 Message = MutableMapping[str, Any]
@@ -24,7 +24,10 @@ _ASGI = {"version": "3.0", "spec_version": "2.4"}
 
 
 class AsgiUpstream:
-    """``server``: the public address, as the application sees it in its scope."""
+    """``server``: the public address, as the application sees it in its scope.
+
+    ``timeout_s`` is the application's own time: it does not run while the client is waited for.
+    """
 
     def __init__(self, app: ASGIApp, server: tuple[str, int] = ("127.0.0.1", 80)) -> None:
         self._app = app
@@ -32,7 +35,8 @@ class AsgiUpstream:
         self._watchdog = Watchdog()
 
     async def forward(self, request: UpstreamRequest, sink: ResponseSink) -> None:
-        exchange = _Exchange(request.body, sink)
+        watch = self._watchdog.watch(request.timeout_s)
+        exchange = _Exchange(request.body, sink, watch)
         scope = {
             "type": "http",
             "asgi": _ASGI,
@@ -48,9 +52,11 @@ class AsgiUpstream:
             "server": self._server,
         }
         try:
-            with self._watchdog.watch(request.timeout_s) as watch:
+            with watch:
                 await self._app(scope, exchange.receive, exchange.send)
         except Exception as error:
+            if exchange.failure is not None:
+                raise exchange.failure from None
             if isinstance(error, TimeoutError) and watch.expired:
                 raise GatewayTimeoutError from None
             _log.error("upstream failed", path=request.path, exc_info=error)
@@ -63,14 +69,16 @@ class AsgiUpstream:
 
 
 class _Exchange:
-    """The two channels of one ASGI call."""
+    """The two channels of one ASGI call. ``failure``: why the body could not be read."""
 
-    __slots__ = ("_body", "_ended", "_sink")
+    __slots__ = ("_body", "_ended", "_sink", "_watch", "failure")
 
-    def __init__(self, body: bytes | BodyStream, sink: ResponseSink) -> None:
+    def __init__(self, body: bytes | BodyStream, sink: ResponseSink, watch: Watch) -> None:
         self._body: bytes | BodyStream | None = body
         self._sink = sink
+        self._watch = watch
         self._ended: asyncio.Future[None] | None = None
+        self.failure: Exception | None = None
 
     async def receive(self) -> dict[str, Any]:
         """The body, then ``http.disconnect`` once the exchange is over; a client that leaves earlier
@@ -80,21 +88,34 @@ class _Exchange:
             self._body = None
             return {"type": "http.request", "body": body, "more_body": False}
         if body is not None:
-            piece = await body.read()
-            if not piece:
-                self._body = None
-            return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+            return await self._next(body)
         if not self._sink.finished:
             self._ended = self._ended or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._ended)
         return {"type": "http.disconnect"}
 
+    async def _next(self, body: BodyStream) -> dict[str, Any]:
+        try:
+            with self._watch.paused():
+                piece = await body.read()
+        except Exception as error:
+            self.failure = error
+            raise
+        if not piece:
+            self._body = None
+        return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+
     async def send(self, message: Message) -> None:
+        if self.failure is not None and not self._sink.started:
+            raise self.failure  # the application may take it for its own mistake, and say so
         kind = message["type"]
         if kind == "http.response.body":
             body = message.get("body", b"")
             if message.get("more_body", False):
-                await self._sink.write(body)
+                self._sink.push(body)
+                if not self._sink.ready:
+                    with self._watch.paused():
+                        await self._sink.drained()
             else:
                 self._sink.finish(body)
                 self.end()

@@ -7,6 +7,9 @@ them ever fires. Here expiry is noticed up to ``tick_s`` late, which no time-out
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 
@@ -42,12 +45,14 @@ class Watchdog:
 class Watch:
     """One block of one task. ``expired``: its time was up. ``until``: on the monotonic clock."""
 
-    __slots__ = ("_cancelling", "_task", "_watches", "expired", "until")
+    __slots__ = ("_cancelling", "_left", "_pauses", "_task", "_watches", "expired", "until")
 
     def __init__(self, watches: set[Watch], seconds: float) -> None:
         self._watches = watches
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
+        self._pauses = 0
+        self._left = 0.0
         self.expired = False
         self.until = monotonic() + seconds
 
@@ -69,6 +74,19 @@ class Watch:
         ours = self._task.uncancel() <= self._cancelling
         if ours and kind is not None and issubclass(kind, asyncio.CancelledError):
             raise TimeoutError from error
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """``with watch.paused(): …`` does not count. Several may overlap."""
+        if not self._pauses:
+            self._left, self.until = self.until - monotonic(), math.inf
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._pauses -= 1
+            if not self._pauses:
+                self.until = monotonic() + self._left
 
     def expire(self) -> None:
         self.expired = True

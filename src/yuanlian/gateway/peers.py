@@ -1,0 +1,65 @@
+"""Who is connected to a listener, and how often."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+Connection = TypeVar("Connection")
+
+
+def nobody(address: str) -> bool:
+    del address
+    return False
+
+
+class Peers(Generic[Connection]):
+    """The living connections of one listener.
+
+    ``limit``: connections that one address may have; an IPv6 network of 64 bits counts as one, since
+    a single subscriber has all of it. ``exempt`` says of an address that it may have any number, as
+    proxies in front of us do.
+    """
+
+    def __init__(self, limit: int, exempt: Callable[[str], bool] = nobody) -> None:
+        self._limit = limit
+        self._exempt = exempt
+        self._living: set[Connection] = set()
+        self._counts: dict[str, int] = {}
+
+    def enter(self, connection: Connection, address: str) -> bool:
+        """Whether it may stay. It counts either way until it leaves."""
+        self._living.add(connection)
+        source = _source(address)
+        count = self._counts[source] = self._counts.get(source, 0) + 1
+        return count <= self._limit or self._exempt(address)
+
+    def leave(self, connection: Connection, address: str) -> None:
+        """Does nothing when it has left already."""
+        if connection not in self._living:
+            return
+        self._living.remove(connection)
+        source = _source(address)
+        count = self._counts[source] - 1
+        if count:
+            self._counts[source] = count
+        else:
+            del self._counts[source]
+
+    def crowded(self, address: str) -> bool:
+        """Twice the limit: not even worth an answer."""
+        return self._counts.get(_source(address), 0) > 2 * self._limit
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._living)
+
+    def __len__(self) -> int:
+        return len(self._living)
+
+
+def _source(address: str) -> str:
+    if ":" not in address:
+        return address
+    parsed = ipaddress.IPv6Address(address.partition("%")[0])
+    return str(parsed.ipv4_mapped or ipaddress.IPv6Network((parsed, 64), strict=False))
