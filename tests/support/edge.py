@@ -16,9 +16,9 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from tests.support.websocket import SECRET, Tenants
 
-from yuanlian.gateway.forwarding import TrustedProxies
 from yuanlian.gateway.intake import Limits
 from yuanlian.gateway.observer import SilentObserver
+from yuanlian.gateway.origin import TrustedProxies
 from yuanlian.gateway.pages import Pages
 from yuanlian.gateway.pipeline import Gateway
 from yuanlian.gateway.routes import RouteTable

@@ -3,15 +3,12 @@ identity or its address survives; what the gateway knows is set afterwards."""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable
+import re
 from functools import lru_cache
-from typing import NamedTuple
 
 from yuanlian.gateway.http import Headers, Request, tokens
-from yuanlian.gateway.paths import is_host
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from yuanlian.gateway.origin import Origin
+from yuanlian.gateway.tracing import trace
 
 # RFC 9110 §7.6.1, and what the gateway sets or has used up itself.
 _DROPPED = frozenset(
@@ -20,112 +17,68 @@ _DROPPED = frozenset(
         b"content-length",
         b"expect",
         b"forwarded",
+        b"http2-settings",
         b"keep-alive",
         b"proxy",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
         b"te",
+        b"traceparent",
+        b"tracestate",
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
-        b"x-client-ip",
-        b"x-http-method-override",
-        b"x-original-url",
-        b"x-real-ip",
         b"x-request-id",
-        b"x-rewrite-url",
     }
 )
-# Any header that some service might take for the gateway's word about who is asking.
+# Beginnings of headers that some service might take for the gateway's word about who is asking, from
+# where, or for what: our own, and those of well-known proxies, clouds and frameworks.
 _IDENTITY = (
+    b"cf-",
+    b"client-cert",  # RFC 9440
+    b"fastly-client",
+    b"proxy-",
     b"remote-",
+    b"ssl-",
+    b"true-client",
+    b"x-amzn-oidc",
+    b"x-appengine",
     b"x-auth",
+    b"x-client-cert",
+    b"x-client-dn",
+    b"x-client-ip",
+    b"x-client-verify",
+    b"x-cluster-client",
+    b"x-envoy",
     b"x-forwarded",
+    b"x-goog-authenticated",
+    b"x-host",
+    b"x-http-method",
     b"x-identity",
     b"x-internal",
+    b"x-method-override",
+    b"x-ms-client-principal",
+    b"x-original",
     b"x-permission",
     b"x-principal",
+    b"x-real-ip",
     b"x-remote",
+    b"x-rewrite",
     b"x-role",
     b"x-session",
+    b"x-ssl",
     b"x-tenant",
     b"x-user",
+    b"x-webauth",
 )
-_STRANGERS = 4096
-_NEVER_NAMED = frozenset({b"host", b"content-type", b"authorization"})
-
-
-class Origin(NamedTuple):
-    """Where a request came from, as far as we believe it. ``headers``: how a service is told so."""
-
-    address: str
-    scheme: str
-    host: bytes
-    headers: Headers
-
-    @classmethod
-    def of(cls, address: str, chain: str, scheme: str, host: bytes) -> Origin:
-        """``chain``: the ``X-Forwarded-For`` to send."""
-        return cls(
-            address,
-            scheme,
-            host,
-            [
-                (b"x-forwarded-for", chain.encode("latin-1")),
-                (b"x-forwarded-proto", scheme.encode("ascii")),
-                (b"x-forwarded-host", host),
-            ],
-        )
-
-
-class TrustedProxies:
-    """Addresses whose ``X-Forwarded-*`` is believed; by default nobody's is."""
-
-    def __init__(self, networks: Iterable[str] = ()) -> None:
-        self._networks: list[Network] = [ipaddress.ip_network(network) for network in networks]
-        self._strangers: dict[tuple[str, bytes], Origin] = {}
-
-    def origin(self, request: Request) -> Origin:
-        """The nearest address that is not one of ours, reading the chain from its end."""
-        peer = request.client[0]
-        host = request.first.get(b"host", b"")
-        if not self._networks or not self._trusts(peer):
-            return self._strangers.get((peer, host)) or self._stranger(peer, host)
-        said = request.first.get(b"x-forwarded-for", b"").decode("latin-1")
-        chain = [part.strip() for part in said.split(",") if _is_address(part.strip())]
-        address = next((hop for hop in reversed(chain) if not self._trusts(hop)), peer)
-        scheme = "https" if request.first.get(b"x-forwarded-proto", b"").lower() == b"https" else "http"
-        said_host = request.first.get(b"x-forwarded-host", b"")
-        host = said_host if is_host(said_host) else host
-        return Origin.of(address, ", ".join([*chain, peer]), scheme, host)
-
-    def _stranger(self, peer: str, host: bytes) -> Origin:
-        """One whose headers count for nothing is always the same."""
-        if len(self._strangers) >= _STRANGERS:
-            self._strangers.clear()
-        origin = self._strangers[peer, host] = Origin.of(peer, peer, "http", host)
-        return origin
-
-    def _trusts(self, address: str) -> bool:
-        if not _is_address(address):
-            return False
-        parsed = ipaddress.ip_address(address)
-        return any(parsed in network for network in self._networks)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+# What stays although ``Connection`` names it: without it, the request would be another one.
+_NEVER_NAMED = frozenset({b"authorization", b"content-type", b"cookie", b"host", b"idempotency-key"})
+_NAME = re.compile(rb"[a-z0-9-]+")
 
 
 @lru_cache(maxsize=512)
 def _passes(name: bytes) -> bool:
-    """Names with an underscore do not: some servers read ``x_identity`` as ``x-identity``."""
-    return name not in _DROPPED and not name.startswith(_IDENTITY) and b"_" not in name
+    """Names with an underscore do not, nor with anything else but letters, digits and ``-``: servers
+    after CGI's manner read ``x_identity`` and ``x.identity`` as ``x-identity``."""
+    return name not in _DROPPED and not name.startswith(_IDENTITY) and _NAME.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=512)
@@ -144,9 +97,14 @@ def upstream_headers(request: Request, origin: Origin, who: Headers, *, identifi
         named = _named_by_connection(request)
         headers = [pair for pair in headers if pair[0] not in named]
     headers += who
-    if request.body or b"content-length" in first or b"transfer-encoding" in first:
-        headers.append((b"content-length", b"%d" % len(request.body)))
+    body = request.body
+    if not isinstance(body, bytes):
+        if body.length is not None:
+            headers.append((b"content-length", b"%d" % body.length))
+    elif body or b"content-length" in first or b"transfer-encoding" in first:
+        headers.append((b"content-length", b"%d" % len(body)))
     headers.append((b"x-request-id", request.request_id.encode("ascii")))
+    headers += trace(request, origin.trusted)
     headers += origin.headers
     return headers
 

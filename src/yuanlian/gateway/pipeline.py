@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from yuanlian.gateway.authentication import Authenticator, Caller, TokenVerifier
-from yuanlian.gateway.forwarding import Origin, TrustedProxies, upstream_headers
+from yuanlian.gateway.forwarding import upstream_headers
 from yuanlian.gateway.http import Headers, Request, tokens
+from yuanlian.gateway.origin import Origin, TrustedProxies
 from yuanlian.gateway.pages import Page, Pages
 from yuanlian.gateway.paths import SafePath, safe_path
 from yuanlian.gateway.rate_limit import limit
@@ -96,7 +97,7 @@ class Gateway:
         origin = self._proxies.origin(request)
         caller = self._authenticator.authenticate(request) if route.auth else None
         who = await self._who(request, caller, origin)
-        response.extra = await limit(self._limiter, route, request, origin.address)
+        response.extra = await limit(self._limiter, route, request, origin.network)
         upstream = self._upstreams.get(route.service)
         if upstream is None:
             raise ServiceUnavailableError
@@ -113,6 +114,7 @@ class Gateway:
                 scheme=origin.scheme,
                 timeout_s=route.timeout_s,
                 retries=route.retries,
+                route=route.path,
             ),
             response,
         )

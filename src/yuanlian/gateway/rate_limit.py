@@ -8,15 +8,16 @@ from yuanlian.kit.errors import RateLimitedError
 from yuanlian.kit.resilience.limiter import RateLimiter
 
 
-async def limit(limiter: RateLimiter, route: Route, request: Request, address: str) -> bytes:
-    """The ``RateLimit-*`` header lines for the answer, empty on a route without limit.
+async def limit(limiter: RateLimiter, route: Route, request: Request, network: str) -> bytes:
+    """The ``RateLimit-*`` header lines for the answer, empty on a route without limit. ``network``:
+    the client's address as it is counted.
 
     Raises:
         RateLimitedError: with the same headers and ``Retry-After``.
     """
     if route.rate_limit is None:
         return b""
-    decision = await limiter.hit(_key(route, request, address), *route.rate_limit)
+    decision = await limiter.hit(_key(route, request, network), *route.rate_limit)
     if not decision.allowed:
         raise RateLimitedError(
             headers=[
@@ -33,10 +34,10 @@ async def limit(limiter: RateLimiter, route: Route, request: Request, address: s
     )
 
 
-def _key(route: Route, request: Request, address: str) -> str:
+def _key(route: Route, request: Request, network: str) -> str:
     """A caller who is not known by user or tenant is counted by address."""
     if route.limit_by == "user" and request.user_id:
         return f"{route.path} user {request.user_id}"
     if route.limit_by == "tenant" and request.tenant_id:
         return f"{route.path} tenant {request.tenant_id}"
-    return f"{route.path} ip {address}"
+    return f"{route.path} ip {network}"

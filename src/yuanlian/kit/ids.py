@@ -20,9 +20,9 @@ def uuid7_hex() -> str:
     """32 hex digits; strictly increasing within a thread (method 1 of RFC 9562 §6.2)."""
     global _last_ms, _sequence
     now = time.time_ns() // 1_000_000
-    tail = _random64()
+    tail = random64()
     if now > _last_ms:
-        _last_ms, _sequence = now, _random64() & 0x1FF
+        _last_ms, _sequence = now, random64() & 0x1FF
     else:
         _sequence += 1
         if _sequence > 0xFFF:
@@ -36,7 +36,8 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{uuid7_hex()}"
 
 
-def _random64() -> int:
+def random64() -> int:
+    """64 bits from the system's source of randomness."""
     while True:
         try:
             return _tails.pop()  # one thread gets it: no lock is needed

@@ -7,9 +7,9 @@ from typing import Any
 
 from yuanlian import __version__
 from yuanlian.gateway.admin import Admin
-from yuanlian.gateway.forwarding import TrustedProxies
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.openapi import merge
+from yuanlian.gateway.origin import TrustedProxies
 from yuanlian.gateway.pages import Pages
 from yuanlian.gateway.pipeline import Gateway
 from yuanlian.gateway.routes import DEFAULT_ROUTES

@@ -71,6 +71,9 @@ def test_identity_headers_from_outside_never_reach_a_service() -> None:
         "X-Forwarded-For: 8.8.8.8", "X-Real-IP: 8.8.8.8",
         "Forwarded: for=8.8.8.8", "X-Forwarded-User: admin", "Remote-User: admin", "X-Auth-User: admin",
         "X-Original-URL: /admin", "X-HTTP-Method-Override: DELETE", "Proxy: evil",
+        "X.Identity: forged", "x-user~id: admin", "X-Tenant_ID: b", "x_forwarded_for: 8.8.8.8",
+        "Client-Cert: :AAAA:", "X-SSL-Client-S-DN: CN=admin", "CF-Connecting-IP: 8.8.8.8",
+        "True-Client-IP: 8.8.8.8", "X-Envoy-Original-Path: /admin", "Tracestate: a=b",
     ]  # fmt: skip
 
     async def scenario() -> None:
@@ -80,8 +83,9 @@ def test_identity_headers_from_outside_never_reach_a_service() -> None:
             names = {name for name, _ in service.seen[0].headers}
             assert names == {
                 b"host", b"accept", b"x-request-id", b"x-tenant-id",
-                b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host",
+                b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", b"traceparent",
             }  # fmt: skip
+            assert service.seen[0].header("forwarded") == "for=127.0.0.1;host=edge.test;proto=http"
             assert service.seen[0].header("x-forwarded-for") == "127.0.0.1"
             assert service.seen[0].header("x-tenant-id") == "a"
 
@@ -106,7 +110,8 @@ def test_hop_by_hop_headers_and_those_named_in_connection_stay_here() -> None:
 
 def test_forwarded_headers_are_believed_only_from_listed_proxies() -> None:
     said = (
-        "X-Forwarded-For: 203.0.113.9, 10.0.0.1, nonsense",
+        "X-Forwarded-For: 192.0.2.66, 203.0.113.9",
+        "X-Forwarded-For: 10.0.0.1",
         "X-Forwarded-Proto: https",
         "X-Forwarded-Host: k.test",
     )
@@ -117,6 +122,9 @@ def test_forwarded_headers_are_believed_only_from_listed_proxies() -> None:
             await e.get("/open/x", *said)
             (seen,) = service.seen
             assert seen.header("x-forwarded-for") == "203.0.113.9, 10.0.0.1, 127.0.0.1"
+            assert seen.header("forwarded") == (
+                "for=203.0.113.9;host=k.test;proto=https, for=10.0.0.1, for=127.0.0.1"
+            )
             assert seen.header("x-forwarded-proto") == "https"
             assert seen.header("x-forwarded-host") == "k.test"
 
@@ -314,5 +322,36 @@ def test_route_page_and_service_see_the_same_spelling_of_a_path() -> None:
             assert [route for _, route, *_ in e.observer.requests] == [
                 "/open/**", "/open/**", "/healthz", "/private/**",
             ]  # fmt: skip
+
+    run(scenario)
+
+
+def test_a_trace_goes_through_to_the_service_and_into_the_log() -> None:
+    sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+    async def scenario() -> None:
+        service = Recorder()
+        async with edge(service) as e:
+            await e.get("/open/x", f"traceparent: {sent}", "tracestate: a=1", "tracestate: b=2")
+            seen = service.seen[0]
+            version, trace_id, span, flags = (seen.header("traceparent") or "").split("-")
+            assert (version, trace_id, flags) == ("00", sent.split("-")[1], "00")
+            assert span != sent.split("-")[2]
+            assert seen.header("tracestate") == "a=1,b=2"
+            await e.get("/open/x", "traceparent: 00-zz", "tracestate: a=1")
+            new = (service.seen[1].header("traceparent") or "").split("-")[1]
+            assert len(new) == 32
+            assert service.seen[1].header("tracestate") is None
+            assert [line.trace_id for line in e.observer.lines] == [trace_id, new]
+
+    run(scenario)
+
+
+def test_a_whole_network_of_addresses_is_one_client_to_the_limit() -> None:
+    async def scenario() -> None:
+        async with edge(trusted_proxies=("127.0.0.1",)) as e:
+            clients = ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1", "192.0.2.1")
+            answers = [await e.get("/limited", f"X-Forwarded-For: {client}") for client in clients]
+            assert [answer.status for answer in answers] == [200, 200, 429, 200, 200]
 
     run(scenario)
