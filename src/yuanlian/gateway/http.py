@@ -35,9 +35,9 @@ class Request(msgspec.Struct):
     without the ``?``. ``headers``: in order, repeats kept; ``first`` has the first value of each name.
     ``client``: peer address and port. ``started``: ``time.perf_counter()`` at the request's head.
 
-    What has a default is filled in on the way: ``body`` when it is whole
-    or long, ``route`` (the template) and
-    ``matched``, ``tenant_id`` and ``user_id`` once known, ``trace_id`` (32 hex digits) and ``forwarded``
+    What has a default is filled in on the way: ``body`` when it is whole or, when it is long, while it
+    arrives, ``route`` (the template) and ``matched``, ``tenant_id`` and ``user_id`` once known,
+    ``trace_id`` (32 hex digits) and ``forwarded``
     when an upstream gets it, ``instance`` (``host:port``) when one of several was chosen for it.
     """
 
