@@ -48,6 +48,8 @@ class Instance:
         self.answer = answer
         self.requests: list[Sent] = []
         self.connections = 0
+        self.writers: list[asyncio.StreamWriter] = []
+        self.pause_s = 0.0
         self.port = 0
 
     @property
@@ -56,10 +58,12 @@ class Instance:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         while True:
             request = await read_request(reader)
             self.requests.append(request)
             answer = self.answer(request, len(self.requests))
+            await asyncio.sleep(self.pause_s)
             writer.write(answer)
             await writer.drain()
             if not answer or b"connection: close" in answer.lower():
@@ -102,7 +106,7 @@ async def instance(answer: Callable[[Sent, int], bytes]) -> AsyncIterator[Instan
 
 @asynccontextmanager
 async def upstream_to(urls: Iterable[str], options: HttpOptions | None = None) -> AsyncIterator[HttpUpstream]:
-    upstream = HttpUpstream("svc", FixedInstances(urls), options)
+    upstream = HttpUpstream("svc", FixedInstances(urls), options or HttpOptions(health=None))
     await upstream.start()
     try:
         yield upstream

@@ -24,8 +24,8 @@ class Address(NamedTuple):
 
 
 class Member:
-    """One instance, called ``name`` in logs. ``outstanding``: requests under way. ``healthy``: what its health checks say, True
-    without any. ``breakers``: by route, only for those where something has failed."""
+    """One instance, called ``name`` in logs. ``outstanding``: requests under way. ``healthy``: what its
+    health checks say, True without any. ``breakers``: by route, only where something has failed."""
 
     __slots__ = ("address", "breakers", "healthy", "name", "outstanding", "pool", "record")
 
@@ -61,8 +61,8 @@ class Member:
 class Cluster:
     """Chooses, and learns from what came of it.
 
-    ``panic``: when fewer than this share of the instances is in good standing, all are used: a health
-    check that fails everywhere is more likely wrong than right.
+    ``usable``: whom it chooses from. ``panic``: when fewer than this share of the instances is in good
+    standing, all are used: a health check that fails everywhere is more likely wrong than right.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Cluster:
         self._panic = panic
         self._draw = draw
         self._clock = clock
-        self._usable: tuple[Member, ...] = ()
+        self.usable: tuple[Member, ...] = ()
         self.members: dict[Address, Member] = {}
 
     def follow(self, addresses: Iterable[Address]) -> None:
@@ -104,7 +104,7 @@ class Cluster:
     def choose(self, route: str, avoid: Collection[Member] = ()) -> Member | None:
         """An instance for a request of ``route``, if it can be one that is not to be avoided; None when
         there is none to ask."""
-        usable = self._usable
+        usable = self.usable
         if not usable:
             return None
         if not avoid:
@@ -161,4 +161,4 @@ class Cluster:
     def _judge(self) -> None:
         everyone = tuple(self.members.values())
         good = tuple(member for member in everyone if member.healthy and not member.record.ejected)
-        self._usable = good if len(good) >= self._panic * len(everyone) else everyone
+        self.usable = good if len(good) >= self._panic * len(everyone) else everyone

@@ -8,8 +8,9 @@ its deadline and the budget of the service.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -17,6 +18,7 @@ from yuanlian.gateway.upstreams.attempts import AttemptError
 from yuanlian.gateway.upstreams.cluster import Cluster, Member
 from yuanlian.gateway.upstreams.discovery import InstanceSource
 from yuanlian.gateway.upstreams.ejection import EjectionPolicy
+from yuanlian.gateway.upstreams.health_checks import HealthChecks, HealthPolicy, Unread, health_request
 from yuanlian.gateway.upstreams.http_connection import UpstreamConnection
 from yuanlian.gateway.upstreams.pool import PoolLimits
 from yuanlian.gateway.upstreams.upstream import BodyStream, ResponseSink, UpstreamRequest
@@ -33,13 +35,14 @@ _MOST_INSTANCES = 3
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
     """``breaker_*``: per instance and route. ``retry_reserve``: retries at hand in a quiet hour, and the
-    most that a burst may take; beyond it, 20 % of the requests."""
+    most that a burst may take; beyond it, 20 % of the requests. ``health``: None asks nobody."""
 
     pool: PoolLimits = field(default_factory=PoolLimits)
     ejection: EjectionPolicy = field(default_factory=EjectionPolicy)
     breaker_threshold: int = 5
     breaker_cooldown_s: float = 5.0
     panic: float = 0.5
+    health: HealthPolicy | None = field(default_factory=HealthPolicy)
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(first_wait_s=0.025, longest_wait_s=0.25))
     retry_ratio: float = 0.2
     retry_reserve: float = 100.0
@@ -63,18 +66,22 @@ class HttpUpstream:
             lambda: CircuitBreaker(options.breaker_threshold, options.breaker_cooldown_s),
             panic=options.panic,
         )
-        self._sweeping: asyncio.Task[None] | None = None
+        self._health = options.health
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         await self._source.start(self.cluster.follow)
-        self._sweeping = asyncio.create_task(self._sweep())
+        self._begin(self._sweep())
+        if self._health is not None:
+            checks = HealthChecks(self.cluster, self._health, self._is_healthy)
+            self._begin(checks.run())
 
     async def stop(self) -> None:
         await self._source.stop()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait({self._sweeping})
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for member in self.cluster.members.values():
             member.pool.abort()
 
@@ -147,6 +154,25 @@ class HttpUpstream:
         except asyncio.CancelledError:
             connection.abandon(answer)
             raise
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.add(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.critical("upstream keeper ended", service=self._name, exc_info=error)
+
+    async def _is_healthy(self, member: Member) -> bool | None:
+        assert self._health is not None  # else nobody asks
+        request = health_request(self._health)
+        until = self._loop.time() + self._health.timeout_s
+        try:
+            status = await self._attempt(member, request, Unread(), until, None)
+        except AttemptError as failure:
+            return None if failure.overload else False
+        return 200 <= status < 300
 
     def _report(self, failure: AttemptError, request: UpstreamRequest) -> None:
         _log.error(

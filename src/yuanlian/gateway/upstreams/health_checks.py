@@ -1,0 +1,113 @@
+"""Active health checks: asking each instance whether it can take requests, before a client does.
+
+Source: HAProxy's ``rise`` and ``fall``. Which instances are used follows in ``cluster``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from yuanlian.gateway.upstreams.cluster import Cluster, Member
+from yuanlian.gateway.upstreams.upstream import UpstreamRequest
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPolicy:
+    """``fall`` checks in a row that fail make an instance unhealthy, ``rise`` that succeed make it
+    healthy again; a new one counts as healthy. A check succeeds with 2xx within ``timeout_s``."""
+
+    path: str = "/healthz"
+    interval_s: float = 5.0
+    timeout_s: float = 1.0
+    rise: int = 2
+    fall: int = 3
+
+
+class Standing:
+    """What the checks of one instance have shown so far."""
+
+    __slots__ = ("_against", "healthy")
+
+    def __init__(self) -> None:
+        self.healthy = True
+        self._against = 0
+
+    def note(self, policy: HealthPolicy, *, succeeded: bool) -> bool:
+        """Counts one check; the verdict."""
+        self._against = 0 if succeeded is self.healthy else self._against + 1
+        if self._against >= (policy.fall if self.healthy else policy.rise):
+            self.healthy = not self.healthy
+            self._against = 0
+        return self.healthy
+
+
+class HealthChecks:
+    """``ask``: sends a request to one instance; True and False as it answered, None when it could not
+    be asked for a reason of our own."""
+
+    def __init__(
+        self, cluster: Cluster, policy: HealthPolicy, ask: Callable[[Member], Awaitable[bool | None]]
+    ) -> None:
+        self._cluster = cluster
+        self._policy = policy
+        self._ask = ask
+        self._standings: dict[Member, Standing] = {}
+
+    async def run(self) -> None:
+        """Until cancelled. The first round comes at a random time, so that many gateways that start
+        together do not ask together."""
+        await asyncio.sleep(self._policy.interval_s * random.random())  # noqa: S311 - no secret
+        while True:
+            members = list(self._cluster.members.values())
+            self._standings = {member: self._standings.get(member) or Standing() for member in members}
+            await asyncio.gather(*(self._check(member) for member in members))
+            await asyncio.sleep(self._policy.interval_s)
+
+    async def _check(self, member: Member) -> None:
+        succeeded = await self._ask(member)
+        if succeeded is not None:
+            verdict = self._standings[member].note(self._policy, succeeded=succeeded)
+            self._cluster.found(member, healthy=verdict)
+
+
+def health_request(policy: HealthPolicy) -> UpstreamRequest:
+    return UpstreamRequest(
+        method="GET",
+        path=policy.path,
+        raw_path=policy.path.encode(),
+        query=b"",
+        headers=[(b"user-agent", b"yuanlian-gateway")],
+        body=b"",
+        client=("127.0.0.1", 0),
+        scheme="http",
+        timeout_s=policy.timeout_s,
+    )
+
+
+class Unread:
+    """A ``ResponseSink`` for answers of which only the status counts."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.finished = False
+        self.ready = True
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        del status, headers  # the caller gets the status from the connection
+        self.started = True
+
+    def push(self, chunk: bytes) -> None:
+        pass
+
+    async def drained(self) -> None:
+        pass
+
+    async def write(self, chunk: bytes) -> None:
+        pass
+
+    def finish(self, chunk: bytes = b"") -> None:
+        del chunk
+        self.finished = True
