@@ -188,6 +188,9 @@ async def edge(
     async def is_ready() -> bool:
         return ready[0]
 
+    async def describe() -> Mapping[str, Any]:
+        return openapi or _DOCUMENT
+
     gateway = Gateway(
         RouteTable.load(routes),
         {"svc": AsgiUpstream(app or Recorder())},
@@ -197,11 +200,11 @@ async def edge(
         directory=tenants,
         limiter=MemoryRateLimiter(clock),
         clock=clock,
-        pages=Pages(lambda: openapi or _DOCUMENT, is_ready),
+        pages=Pages(describe, is_ready),
         websocket=websocket,
         trusted_proxies=TrustedProxies(trusted_proxies),
     )
-    server = GatewayServer(gateway, observer, limits)
+    server = GatewayServer(gateway, observer, limits, gateway.is_trusted_proxy)
     port = await server.start("127.0.0.1", 0)
     try:
         yield Edge(port, gateway, server, tenants, revocations, identity, observer, ready)

@@ -23,11 +23,11 @@ _TO_DOCS = Response(302, [(b"location", b"/docs")])
 
 
 class Pages:
-    """``describe``: all services in one OpenAPI document; asked once, off the event loop, when somebody
-    first wants to see it. ``ready``: whether requests can be served now."""
+    """``describe``: all services in one OpenAPI document; asked once, when somebody first wants to see
+    it. ``ready``: whether requests can be served now."""
 
     def __init__(
-        self, describe: Callable[[], Mapping[str, Any]], ready: Callable[[], Awaitable[bool]]
+        self, describe: Callable[[], Awaitable[Mapping[str, Any]]], ready: Callable[[], Awaitable[bool]]
     ) -> None:
         self._describe = describe
         self._ready = ready
@@ -62,9 +62,9 @@ class Pages:
     async def _description(self) -> tuple[Response, Response]:
         async with self._describing:
             if self._described is None:
-                self._described = await asyncio.to_thread(self._render)
+                self._described = await asyncio.to_thread(_rendered, await self._describe())
         return self._described
 
-    def _render(self) -> tuple[Response, Response]:
-        document = self._describe()
-        return Response(200, _JSON, encode(document)), Response(200, _HTML, render(document).encode())
+
+def _rendered(document: Mapping[str, Any]) -> tuple[Response, Response]:
+    return Response(200, _JSON, encode(document)), Response(200, _HTML, render(document).encode())

@@ -14,8 +14,14 @@ from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.runtime.console import console, say, table
 from yuanlian.runtime.routing import RoutesRefusedError, RoutesSource
 from yuanlian.runtime.schema import HEAD, is_known, revision_of
-from yuanlian.runtime.settings import PREFIX, Settings, origins, unknown_variables
-from yuanlian.runtime.wiring import UnsupportedSettingError, refuse_unsupported
+from yuanlian.runtime.settings import (
+    PREFIX,
+    Settings,
+    UnsupportedSettingError,
+    origins,
+    unknown_variables,
+)
+from yuanlian.runtime.wiring import refuse_unsupported
 
 MAIL_TIMEOUT_S = 5.0
 _MASK = "********"

@@ -26,6 +26,9 @@ app.add_typer(dead_letters, name="dead-letters")
 tenants = typer.Typer(help="The kindergartens of this installation, and who runs it.")
 app.add_typer(tenants, name="tenants")
 
+running = typer.Typer(help="Parts of the platform in processes of their own.", no_args_is_help=True)
+app.add_typer(running, name="run")
+
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]
 
 
@@ -46,12 +49,44 @@ def up(
     from yuanlian.runtime import embedded_command
 
     settings = _settings(host=host, port=port, admin_port=admin_port, data_dir=data_dir)
-    if demo and settings.env == "production":
-        _fail("--demo has published passwords and is refused when YUANLIAN_ENV=production")
-    try:
-        embedded_command.up(settings, demo=demo)
-    except embedded_command.REFUSALS as error:
-        _fail(str(error))
+    _refuse_demo_in_production(settings, demo=demo)
+    _refusing(lambda: embedded_command.up(settings, demo=demo))
+
+
+@running.command("gateway")
+def run_gateway(
+    host: Annotated[str | None, typer.Option(help="Public address.")] = None,
+    port: Annotated[int | None, typer.Option(help="Public port; 0 takes a free one.")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Port for metrics and health.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the port.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run the gateway alone, in front of services over HTTP (YUANLIAN_UPSTREAMS)."""
+    memory.start_up()
+    from yuanlian.runtime import run_command
+
+    options = {"host": host, "port": port, "admin_port": admin_port, "workers": workers, "data_dir": data_dir}
+    settings = _settings(**options)
+    _refusing(lambda: run_command.gateway(settings))
+
+
+@running.command("services")
+def run_services(
+    demo: Annotated[bool, typer.Option("--demo", help="Load two invented kindergartens.")] = False,
+    host: Annotated[str | None, typer.Option(help="Internal address.")] = None,
+    port: Annotated[int | None, typer.Option(help="Internal port; 0 takes a free one.")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Port for metrics and health.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run all services and /ws in this process, for gateways in others."""
+    memory.start_up()
+    from yuanlian.runtime import run_command
+
+    settings = _settings(
+        services_host=host, services_port=port, services_admin_port=admin_port, data_dir=data_dir
+    )
+    _refuse_demo_in_production(settings, demo=demo)
+    _refusing(lambda: run_command.services(settings, demo=demo))
 
 
 @app.command()
@@ -140,6 +175,21 @@ def replay_dead_letters(
     if not ids and queue is None:
         _fail("name the messages, or a --queue")
     _run(operations.replay_dead_letters, _settings(data_dir=data_dir), ids or [], queue)
+
+
+def _refuse_demo_in_production(settings: Settings, *, demo: bool) -> None:
+    if demo and settings.env == "production":
+        _fail("--demo has published passwords and is refused when YUANLIAN_ENV=production")
+
+
+def _refusing(start: Callable[[], None]) -> None:
+    """Runs until the end, or says in one line why it could not start; nothing is left running then."""
+    from yuanlian.runtime.refusals import REFUSALS
+
+    try:
+        start()
+    except REFUSALS as error:
+        _fail(str(error))
 
 
 def _run(operation: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:

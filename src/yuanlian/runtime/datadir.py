@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from yuanlian.runtime.refusals import Refusal
 
-class DataDirHeldError(Exception):
+
+class DataDirHeldError(Refusal):
     """Another process uses the directory; the message names it."""
 
 

@@ -8,24 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from yuanlian.kit.observe.logs import configure
-from yuanlian.runtime.datadir import DataDirHeldError, DataDirLock
+from yuanlian.runtime.datadir import DataDirLock
 from yuanlian.runtime.demo.accounts import NAMED, PASSWORD
 from yuanlian.runtime.demo.load import load_demo
-from yuanlian.runtime.launcher import Addresses, AddressInUseError, run
-from yuanlian.runtime.routing import RoutesRefusedError
-from yuanlian.runtime.schema import SchemaError
+from yuanlian.runtime.launcher import run
+from yuanlian.runtime.listening import Addresses
 from yuanlian.runtime.settings import Settings
-from yuanlian.runtime.wiring import UnsupportedSettingError
-
-REFUSALS = (
-    DataDirHeldError,
-    AddressInUseError,
-    UnsupportedSettingError,
-    RoutesRefusedError,
-    SchemaError,
-    ValueError,
-    OSError,
-)
 
 
 def up(settings: Settings, *, demo: bool) -> None:
@@ -33,7 +21,7 @@ def up(settings: Settings, *, demo: bool) -> None:
     only, and the greeting goes to stderr.
 
     Raises:
-        one of ``REFUSALS``: the platform did not start; nothing is left running.
+        one of ``refusals.REFUSALS``: the platform did not start; nothing is left running.
     """
     terminal = sys.stdout.isatty()
     log = configure("yuanlian", settings.log_level, console=terminal)

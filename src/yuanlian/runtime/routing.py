@@ -10,6 +10,7 @@ import structlog
 from yuanlian.gateway.pipeline import Gateway
 from yuanlian.gateway.routes import RouteTable
 from yuanlian.gateway.routes_file import RoutesError
+from yuanlian.runtime.refusals import Refusal
 
 LOOK_S = 0.5
 
@@ -19,7 +20,7 @@ Stamp = tuple[int, int, int] | None
 """Modification time, size and inode; None while there is no file."""
 
 
-class RoutesRefusedError(Exception):
+class RoutesRefusedError(Refusal):
     """The file cannot be used. ``line`` is None when it cannot even be read."""
 
     def __init__(self, path: Path, line: int | None, reason: str) -> None:

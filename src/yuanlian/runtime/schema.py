@@ -10,6 +10,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 # Imported for their tables: the schema is what every service declares.
 from yuanlian.kit.database.schema import Base
 from yuanlian.kit.messaging import tables as messaging_tables
+from yuanlian.runtime.refusals import Refusal
 from yuanlian.services.analytics import models as analytics_models
 from yuanlian.services.auth import models as auth_models
 from yuanlian.services.notification import models as notification_models
@@ -43,7 +44,7 @@ _REVISIONS = Table(
 )
 
 
-class SchemaError(Exception):
+class SchemaError(Refusal):
     """The database is not one that this release can bring to its schema."""
 
 

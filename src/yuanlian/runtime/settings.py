@@ -11,20 +11,28 @@ import os
 import secrets
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
+from yuanlian.runtime.refusals import Refusal
+from yuanlian.runtime.upstreams import parse_upstreams
+
 PREFIX = "YUANLIAN_"
 FILE = "yuanlian.toml"
 MIN_SECRET_BYTES = 32
+
+
+class UnsupportedSettingError(Refusal):
+    """A setting asks for an adapter that this release does not have."""
 
 
 class Settings(BaseSettings):
@@ -51,6 +59,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     drain_s: float = Field(default=4.0, gt=0, le=60)
     """How long requests in flight may take after a stop was asked for."""
+    tls_dir: Path | None = None
+    """Certificates of the public listener; without it, it speaks plain HTTP."""
+    upstreams: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(default_factory=dict)
+    """For ``run gateway``: service → base URLs of its instances."""
+    workers: int = Field(default=1, ge=1, le=256)
+    revocations_grace_s: float = Field(default=300.0, ge=0)
+    """How long ``run gateway`` accepts tokens without hearing from the auth service."""
+    services_host: str = "127.0.0.1"
+    services_port: int = Field(default=9101, ge=0, le=65535)
+    services_admin_port: int = Field(default=9181, ge=0, le=65535)
+    """Of ``run services``, which may stand beside a gateway on one machine."""
 
     @classmethod
     def settings_customise_sources(
@@ -62,6 +81,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("upstreams", mode="before")
+    @classmethod
+    def _addresses(cls, value: Any) -> Any:
+        return parse_upstreams(value)
 
     @field_validator("jwt_secret")
     @classmethod
@@ -90,11 +114,20 @@ class Settings(BaseSettings):
             raise ValueError(f"database_url: {scheme}:… is not sqlite:///PATH")
         return Path(path)
 
+    @property
+    def has_token_secret(self) -> bool:
+        """Whether there is one that another process may have, too."""
+        return self.jwt_secret is not None or self._secret_path.is_file()
+
+    @property
+    def _secret_path(self) -> Path:
+        return self.data_dir / "jwt.secret"
+
     def token_secret(self) -> bytes:
         """The key of access tokens: configured, or made once and kept readable by its owner only."""
         if self.jwt_secret is not None:
             return self.jwt_secret.get_secret_value().encode()
-        path = self.data_dir / "jwt.secret"
+        path = self._secret_path
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)
@@ -104,6 +137,17 @@ class Settings(BaseSettings):
     def internal_secret(self) -> bytes:
         """The key of ``X-Identity``: derived, so that services never hold the one of access tokens."""
         return hmac.new(self.token_secret(), b"yuanlian internal identity", hashlib.sha256).digest()
+
+
+def revealed(settings: Settings) -> dict[str, Any]:
+    """Every setting as plain values, secrets included: for a worker, over a socket that is only ours."""
+    values = settings.model_dump()
+    for name, value in values.items():
+        if isinstance(value, SecretStr):
+            values[name] = value.get_secret_value()
+        elif isinstance(value, Path):
+            values[name] = str(value)
+    return values
 
 
 def origins(options: Collection[str]) -> dict[str, str]:

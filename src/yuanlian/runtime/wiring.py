@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from yuanlian import __version__
 from yuanlian.gateway.admin import Admin
+from yuanlian.gateway.internal import InternalEdge
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.openapi import merge
 from yuanlian.gateway.origin import TrustedProxies
 from yuanlian.gateway.pages import Pages
 from yuanlian.gateway.pipeline import Gateway
-from yuanlian.gateway.routes import DEFAULT_ROUTES
+from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
 from yuanlian.gateway.service_client import InProcessClient
 from yuanlian.gateway.upstreams.asgi import AsgiUpstream
+from yuanlian.gateway.upstreams.upstream import Upstream
 from yuanlian.gateway.websocket import WebSocketEndpoint
-from yuanlian.kit.clock import Clock, SystemClock
+from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.memory import MemoryRevocations
@@ -30,10 +35,14 @@ from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.observe.metrics import Metrics
 from yuanlian.kit.realtime.memory import MemoryHub
 from yuanlian.kit.registry.memory import MemoryRegistry
-from yuanlian.kit.registry.registry import Instance
+from yuanlian.kit.registry.registry import HEARTBEAT_MS, Instance
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
+from yuanlian.runtime import routing
+from yuanlian.runtime.housekeeping import keep_tidy
+from yuanlian.runtime.listening import Listening, everybody
 from yuanlian.runtime.routing import RoutesSource
-from yuanlian.runtime.settings import Settings
+from yuanlian.runtime.settings import Settings, UnsupportedSettingError
+from yuanlian.runtime.stopping import Chore
 from yuanlian.services.analytics.module import module as analytics_module
 from yuanlian.services.auth.module import module as auth_module
 from yuanlian.services.auth.tokens import TokenIssuer
@@ -44,43 +53,164 @@ from yuanlian.services.tenant.module import module as tenant_module
 from yuanlian.services.tenant.tenants.directory import DatabaseTenantDirectory
 
 
-class UnsupportedSettingError(Exception):
-    """A setting asks for an adapter that this release does not have."""
-
-
 @dataclass(frozen=True)
-class Embedded:
-    """The whole platform in one process. The launcher starts and stops its parts in order."""
+class Platform:
+    """All services in one process, with the gateway or an internal listener in front. The launcher
+    starts and stops its parts in order; ``chores`` go on meanwhile, ``reload`` reads files again."""
 
-    settings: Settings
     database: SqliteDatabase
     modules: tuple[ServiceModule, ...]
     bus: LocalBus
     relay: Relay
-    clock: Clock
-    routes: RoutesSource
     registry: MemoryRegistry
-    health: HealthChecker
-    gateway: Gateway
-    admin: Admin
     websocket: WebSocketEndpoint
     observer: Observer
+    public: Listening
+    admin: Listening
+    chores: tuple[Chore, ...]
+    reload: Chore
 
     async def register(self) -> None:
         for module in self.modules:
             await self.registry.register(Instance(module.name, "embedded", "", 0, __version__))
 
-    async def heartbeat(self) -> None:
-        for module in self.modules:
-            await self.registry.heartbeat(module.name, "embedded")
 
-
-def embedded(settings: Settings, log: Log) -> Embedded:
-    """Builds the platform; nothing is started and nothing listens yet.
+def embedded(settings: Settings, log: Log) -> Platform:
+    """The whole platform in one process; nothing is started and nothing listens yet.
 
     Raises:
         UnsupportedSettingError, ValueError, RoutesRefusedError: a setting that cannot be followed.
     """
+    core = _core(settings, log)
+    routes = RoutesSource(settings.routes or DEFAULT_ROUTES)
+    proxies = TrustedProxies(settings.trusted_proxies)
+    gateway = Gateway(
+        routes.read(),
+        {module.name: AsgiUpstream(module.app) for module in core.modules},
+        verifier=core.verifier,
+        revocations=core.revocations,
+        identity=core.identity,
+        directory=core.directory,
+        limiter=MemoryRateLimiter(core.clock),
+        clock=core.clock,
+        pages=Pages(core.describe, core.health.ready),
+        websocket=core.websocket,
+        trusted_proxies=proxies,
+    )
+    chores: list[Chore] = []
+    if settings.routes is not None:
+        chores.append(partial(routing.follow, routes, gateway))
+    return core.platform(
+        public=Listening(gateway, settings.host, settings.port, "YUANLIAN_PORT"),
+        admin=Listening(
+            core.admin(lambda: gateway.table), settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT"
+        ),
+        chores=chores,
+        reload=partial(routing.reload, routes, gateway),
+    )
+
+
+def services(settings: Settings, log: Log) -> Platform:
+    """All services and ``/ws`` in one process, for gateways in others.
+
+    Raises:
+        UnsupportedSettingError, ValueError: a setting that cannot be followed.
+    """
+    core = _core(settings, log)
+    edge = InternalEdge(
+        by_prefix(core.modules),
+        core.identity,
+        describe=core.describe,
+        ready=core.health.ready,
+        websocket=core.websocket,
+    )
+    table = RouteTable([])
+    return core.platform(
+        public=Listening(
+            edge, settings.services_host, settings.services_port, "YUANLIAN_SERVICES_PORT", everybody
+        ),
+        admin=Listening(
+            core.admin(lambda: table),
+            settings.admin_host,
+            settings.services_admin_port,
+            "YUANLIAN_SERVICES_ADMIN_PORT",
+        ),
+        chores=[],
+        reload=_nothing_to_read,
+    )
+
+
+async def _nothing_to_read() -> None:
+    pass
+
+
+def by_prefix(modules: Iterable[ServiceModule]) -> dict[str, Upstream]:
+    """Services by the first two segments of the paths they serve; no two share any.
+
+    Raises:
+        ValueError: two do.
+    """
+    found: dict[str, Upstream] = {}
+    for module in modules:
+        upstream = AsgiUpstream(module.app)
+        for prefix in {"/".join(path.split("/", 3)[1:3]) for path in module.app.paths}:
+            if prefix in found:
+                raise ValueError(f"{module.name}: /{prefix} is another service's")
+            found[prefix] = upstream
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """What the services need, whatever stands in front of them."""
+
+    database: SqliteDatabase
+    clock: SystemClock
+    identity: InternalIdentity
+    verifier: AccessTokenVerifier
+    revocations: MemoryRevocations
+    directory: DatabaseTenantDirectory
+    modules: tuple[ServiceModule, ...]
+    bus: LocalBus
+    websocket: WebSocketEndpoint
+    health: HealthChecker
+    metrics: Metrics
+    observer: Observer
+    registry: MemoryRegistry
+
+    async def describe(self) -> dict[str, Any]:
+        return await asyncio.to_thread(_openapi, self.modules)
+
+    def admin(self, table: Callable[[], RouteTable]) -> Admin:
+        return Admin(
+            metrics=self.metrics.render, health=self.health.report, table=table, registry=self.registry
+        )
+
+    def platform(
+        self, *, public: Listening, admin: Listening, chores: Sequence[Chore], reload: Chore
+    ) -> Platform:
+        return Platform(
+            database=self.database,
+            modules=self.modules,
+            bus=self.bus,
+            relay=Relay(self.database, self.bus, self.clock),
+            registry=self.registry,
+            websocket=self.websocket,
+            observer=self.observer,
+            public=public,
+            admin=admin,
+            chores=(self._keep_registered, partial(keep_tidy, self.database, self.clock), *chores),
+            reload=reload,
+        )
+
+    async def _keep_registered(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_MS / 1000)
+            for module in self.modules:
+                await self.registry.heartbeat(module.name, "embedded")
+
+
+def _core(settings: Settings, log: Log) -> _Core:
     refuse_unsupported(settings)
     clock = SystemClock()
     secret = settings.token_secret()
@@ -95,55 +225,31 @@ def embedded(settings: Settings, log: Log) -> Embedded:
     observer = EdgeObserver(log, metrics)
     client = InProcessClient({}, identity)
     issuer = TokenIssuer({kid: secret}, kid)
-
     modules = _modules(
         _Shared(database, clock, identity, client, hub, directory), issuer, revocations, _mailer(settings)
     )
-    for module in modules:
-        client.add(module.name, module.app)
-
     bus = LocalBus(database, clock)
     health = HealthChecker(clock)
     for module in modules:
+        client.add(module.name, module.app)
         for subscription in module.subscriptions:
             bus.subscribe(subscription)
         for name, check in module.checks.items():
             health.add(f"{module.name}.{name}", check)
-
-    websocket = WebSocketEndpoint(hub, verifier, revocations, directory, client, observer, clock=clock)
-    routes = RoutesSource(settings.routes or DEFAULT_ROUTES)
-    gateway = Gateway(
-        routes.read(),
-        {module.name: AsgiUpstream(module.app) for module in modules},
+    return _Core(
+        database=database,
+        clock=clock,
+        identity=identity,
         verifier=verifier,
         revocations=revocations,
-        identity=identity,
         directory=directory,
-        limiter=MemoryRateLimiter(clock),
-        clock=clock,
-        pages=Pages(lambda: _openapi(modules), health.ready),
-        websocket=websocket,
-        trusted_proxies=TrustedProxies(settings.trusted_proxies),
-    )
-    registry = MemoryRegistry(clock)
-
-    admin = Admin(
-        metrics=metrics.render, health=health.report, table=lambda: gateway.table, registry=registry
-    )
-    return Embedded(
-        settings=settings,
-        database=database,
         modules=modules,
         bus=bus,
-        relay=Relay(database, bus, clock),
-        clock=clock,
-        routes=routes,
-        registry=registry,
+        websocket=WebSocketEndpoint(hub, verifier, revocations, directory, client, observer, clock=clock),
         health=health,
-        gateway=gateway,
-        admin=admin,
-        websocket=websocket,
+        metrics=metrics,
         observer=observer,
+        registry=MemoryRegistry(clock),
     )
 
 

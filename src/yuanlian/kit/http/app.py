@@ -28,6 +28,7 @@ from yuanlian.kit.tenancy.scope import enter_tenant, leave_tenant
 
 T = TypeVar("T")
 _IDENTITY = HEADER.encode()
+_OURS = ("/api/", "/internal/")
 
 
 def reply(data: T, status: int = 200) -> Response[Envelope[T]]:
@@ -96,6 +97,11 @@ class ServiceApp:
         self.litestar = litestar
         self._identity = identity
         self._lanes = lanes(litestar)
+
+    @property
+    def paths(self) -> list[str]:
+        """Of all operations; the framework's own are none."""
+        return [route.path for route in self.litestar.routes if route.path.startswith(_OURS)]
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         pairs = list(scope["headers"])

@@ -1,0 +1,166 @@
+"""The composition root of a gateway in a process of its own: which adapter stands behind each port. It
+imports no service, and none of what only services need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from yuanlian import __version__
+from yuanlian.contracts.auth import SERVICE as AUTH
+from yuanlian.contracts.edge import EVERY_SERVICE, OPENAPI_PATH
+from yuanlian.contracts.tenant import SERVICE as TENANT
+from yuanlian.gateway.admin import Admin
+from yuanlian.gateway.feed_follower import GATEWAY
+from yuanlian.gateway.followed_directory import FollowedTenantDirectory
+from yuanlian.gateway.followed_revocations import FollowedRevocations
+from yuanlian.gateway.origin import TrustedProxies
+from yuanlian.gateway.pages import Pages
+from yuanlian.gateway.pipeline import Gateway
+from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
+from yuanlian.gateway.service_client import UpstreamClient
+from yuanlian.gateway.upstreams.discovery import FixedInstances
+from yuanlian.gateway.upstreams.http import HttpUpstream
+from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.identity.internal import InternalIdentity
+from yuanlian.kit.identity.tokens import AccessTokenVerifier, key_id
+from yuanlian.kit.observe.edge import EdgeObserver
+from yuanlian.kit.observe.health import HealthChecker
+from yuanlian.kit.observe.logs import Log
+from yuanlian.kit.observe.metrics import Metrics
+from yuanlian.kit.registry.fixed import FixedRegistry
+from yuanlian.kit.registry.registry import Instance
+from yuanlian.kit.resilience.memory import MemoryRateLimiter
+from yuanlian.runtime import routing
+from yuanlian.runtime.listening import Listening
+from yuanlian.runtime.routing import RoutesSource
+from yuanlian.runtime.settings import Settings, UnsupportedSettingError
+from yuanlian.runtime.stopping import Chore
+from yuanlian.runtime.upstreams import host_and_port
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A gateway; nothing is started and nothing listens yet. ``chores`` go on while it serves,
+    ``reload`` reads its files again."""
+
+    public: Listening
+    admin: Listening
+    upstreams: tuple[HttpUpstream, ...]
+    revocations: FollowedRevocations
+    observer: EdgeObserver
+    metrics: Metrics
+    health: HealthChecker
+    chores: tuple[Chore, ...]
+    reload: Chore
+
+
+class Upstreams(Mapping[str, HttpUpstream]):
+    """By service; one that is not named is behind ``*``, where there is that."""
+
+    def __init__(self, by_service: Mapping[str, HttpUpstream]) -> None:
+        self._by_service = by_service
+
+    def __getitem__(self, service: str) -> HttpUpstream:
+        found = self._by_service.get(service) or self._by_service.get(EVERY_SERVICE)
+        if found is None:
+            raise KeyError(service)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_service)
+
+    def __len__(self) -> int:
+        return len(self._by_service)
+
+
+def edge(settings: Settings, log: Log) -> Edge:
+    """Builds a gateway in front of services over HTTP.
+
+    Raises:
+        UnsupportedSettingError, ValueError, RoutesRefusedError: a setting that cannot be followed.
+    """
+    if not settings.has_token_secret:
+        raise UnsupportedSettingError("YUANLIAN_JWT_SECRET: a gateway needs the one that the services have")
+    clock = SystemClock()
+    secret = settings.token_secret()
+    routes = RoutesSource(settings.routes or DEFAULT_ROUTES)
+    table = routes.read()
+    upstreams = _upstreams(settings)
+    _all_there(upstreams, table)
+    identity = InternalIdentity(settings.internal_secret(), clock)
+    client = UpstreamClient(upstreams, identity)
+    revocations = FollowedRevocations(client, clock, settings.revocations_grace_s)
+    directory = FollowedTenantDirectory(client)
+    health = HealthChecker(clock)
+    health.add("revocations", revocations.check)
+    health.add("tenants", directory.check)
+    metrics = Metrics()
+
+    async def describe() -> Any:
+        return await client.call(AUTH, "GET", OPENAPI_PATH, principal=GATEWAY)
+
+    gateway = Gateway(
+        table,
+        upstreams,
+        verifier=AccessTokenVerifier({key_id(secret): secret}, clock),
+        revocations=revocations,
+        identity=identity,
+        directory=directory,
+        limiter=MemoryRateLimiter(clock),
+        clock=clock,
+        pages=Pages(describe, health.ready),
+        trusted_proxies=TrustedProxies(settings.trusted_proxies),
+    )
+    chores: list[Chore] = [revocations.feed.follow, directory.feed.follow]
+    if settings.routes is not None:
+        chores.append(partial(routing.follow, routes, gateway))
+    admin = Admin(
+        metrics=metrics.render,
+        health=health.report,
+        table=lambda: gateway.table,
+        registry=FixedRegistry(_instances(settings)),
+    )
+    return Edge(
+        public=Listening(gateway, settings.host, settings.port, "YUANLIAN_PORT"),
+        admin=Listening(admin, settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT"),
+        upstreams=tuple({id(one): one for one in upstreams.values()}.values()),
+        revocations=revocations,
+        observer=EdgeObserver(log, metrics),
+        metrics=metrics,
+        health=health,
+        chores=tuple(chores),
+        reload=partial(routing.reload, routes, gateway),
+    )
+
+
+def _upstreams(settings: Settings) -> Upstreams:
+    """Services on the same instances share connections, health and all that is learnt of them."""
+    by_urls: dict[tuple[str, ...], HttpUpstream] = {}
+    by_service: dict[str, HttpUpstream] = {}
+    for service, urls in settings.upstreams.items():
+        if urls not in by_urls:
+            name = "services" if service == EVERY_SERVICE else service
+            by_urls[urls] = HttpUpstream(name, FixedInstances(urls))
+        by_service[service] = by_urls[urls]
+    return Upstreams(by_service)
+
+
+def _all_there(upstreams: Upstreams, table: RouteTable) -> None:
+    needed = {AUTH, TENANT, *(route.service for route in table.routes)}
+    missing = sorted(service for service in needed if upstreams.get(service) is None)
+    if missing:
+        raise UnsupportedSettingError(
+            f"YUANLIAN_UPSTREAMS: says nothing of {', '.join(missing)}; "
+            f"for example *=http://127.0.0.1:9101, where `yuanlian run services` listens"
+        )
+
+
+def _instances(settings: Settings) -> list[Instance]:
+    return [
+        Instance(service, url, *host_and_port(url), __version__)
+        for service, urls in settings.upstreams.items()
+        for url in urls
+    ]

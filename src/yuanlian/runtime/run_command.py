@@ -1,0 +1,73 @@
+"""``yuanlian run``: parts of the platform in processes of their own."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+
+from rich.console import Console
+
+from yuanlian.kit.observe.logs import Log, configure
+from yuanlian.runtime.datadir import DataDirLock
+from yuanlian.runtime.listening import Addresses
+from yuanlian.runtime.settings import Settings, UnsupportedSettingError
+
+
+def gateway(settings: Settings) -> None:
+    """Raises:
+    what ``edge_process.run`` does: it did not start; nothing is left running.
+    """
+    from yuanlian.runtime import edge_process
+
+    console, log = _speak(settings)
+
+    def greet(addresses: Addresses) -> None:
+        console.print(f"\n[bold]园联 Yuanlian[/bold] gateway  {addresses.public}")
+        console.print(f"管理端 admin           {addresses.admin}/health  /metrics  /routes  /services\n")
+
+    edge_process.run(settings, log, greet)
+
+
+def services(settings: Settings, *, demo: bool) -> None:
+    """Raises:
+    what ``launcher.run`` does: it did not start; nothing is left running.
+    """
+    from yuanlian.runtime import launcher
+    from yuanlian.runtime.demo.load import load_demo
+    from yuanlian.runtime.wiring import services as wire
+
+    _refuse_public(settings.services_host)
+    console, log = _speak(settings)
+
+    def greet(addresses: Addresses) -> None:
+        console.print(
+            f"\n[bold]园联 Yuanlian[/bold] services  {addresses.public}   只供网关 for gateways only"
+        )
+        console.print(f"管理端 admin            {addresses.admin}/health  /metrics  /services\n")
+
+    with DataDirLock(settings.data_dir):
+        launcher.run(settings, log, wire=wire, load=load_demo if demo else None, ready=greet)
+
+
+def _speak(settings: Settings) -> tuple[Console, Log]:
+    """On a terminal logs are for people; elsewhere stdout has LogEntry lines only."""
+    terminal = sys.stdout.isatty()
+    log = configure("yuanlian", settings.log_level, console=terminal)
+    return Console(stderr=not terminal, highlight=False), log
+
+
+def _refuse_public(host: str) -> None:
+    """The listener believes its peers about where a request came from; limits on guessing passwords
+    depend on that.
+
+    Raises:
+        UnsupportedSettingError: the address is one of the internet's.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return  # a name of the inside, such as a container's
+    if address.is_global:
+        raise UnsupportedSettingError(
+            f"YUANLIAN_SERVICES_HOST: {host} is a public address; services are for gateways only"
+        )
