@@ -1,0 +1,1 @@
+"""What was expensive to find out, kept for a while: in this process and for all of them."""

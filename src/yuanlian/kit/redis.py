@@ -1,0 +1,266 @@
+"""Redis, alone or as a cluster: the one file that imports its driver.
+
+What is kept here can be made again, so nobody waits long for it: a server that does not answer is left
+alone for a moment, and those who ask meanwhile hear so at once and go on without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from redis import exceptions
+from redis.asyncio import Redis as _Client
+from redis.asyncio import RedisCluster as _Cluster
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from yuanlian.kit.errors import ServiceUnavailableError
+from yuanlian.kit.i18n import Text
+
+Word = str | bytes | int | float
+Command = Sequence[Word]
+
+OLDEST_VERSION = (7, 0)
+_AWAY = Text("缓存服务暂不可用", "The cache service is not available")
+# A wrong password or a full memory is no reason to try the next server, but as little an answer.
+_AWAY_ERRORS = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ClusterError,
+    exceptions.RedisClusterException,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    OSError,
+)
+
+
+class RedisAwayError(ServiceUnavailableError):
+    """Nothing is known: the command may or may not have been carried out."""
+
+    text = _AWAY
+
+
+class RedisRefusedError(Exception):
+    """The server can be reached and cannot be used: password, permission, version."""
+
+
+class Notice(NamedTuple):
+    """``kind``: ``message``, or that a channel was begun or ended (``subscribe``, ``unsubscribe``)."""
+
+    kind: str
+    channel: str
+    data: Any
+
+
+class Script:
+    """A Lua script, sent once to each server and then called by its digest. Its keys are one slot."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Redis:
+    """``url``: ``redis://[:password@]host:port/db``, ``rediss://`` for TLS; ``?cluster=true`` when the
+    address is one node of a cluster. ``timeout_s``: for one command. ``rest_s``: how long a server that
+    failed is not asked again."""
+
+    def __init__(self, url: str, *, timeout_s: float = 1.0, rest_s: float = 0.5) -> None:
+        self._url, self._is_cluster = _without_cluster(url)
+        self._timeout_s = timeout_s
+        self._rest_s = rest_s
+        self._resting_until = 0.0
+        options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        self._client: Any
+        if self._is_cluster:
+            self._client = _Cluster.from_url(self._url, **options)
+        else:
+            self._client = _Client.from_url(self._url, retry=Retry(NoBackoff(), 1), **options)
+
+    async def execute(self, *command: Word) -> Any:
+        """The answer as the server gives it, strings as bytes.
+
+        Raises:
+            RedisAwayError: it gave none.
+        """
+        return await self._guarded(self._client.execute_command(*command))
+
+    async def run(self, script: Script, keys: Sequence[str], arguments: Command) -> Any:
+        """Raises:
+        RedisAwayError
+        """
+        return await self._guarded(self._run(script, keys, arguments))
+
+    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Command]]) -> Sequence[Any]:
+        """Many calls of one script in one round trip; an error stands in the place of its call.
+
+        Raises:
+            RedisAwayError
+        """
+        answers: Sequence[Any] = await self._guarded(self._run_many(script, calls))
+        return answers
+
+    async def check(self) -> None:
+        """Raises:
+        RedisAwayError: nobody answers. RedisRefusedError: with the reason.
+        """
+        try:
+            answer = await asyncio.wait_for(self._client.info("server"), self._timeout_s * 3)
+        except exceptions.AuthenticationError as error:
+            raise RedisRefusedError(f"user or password refused ({error})") from error
+        except (exceptions.NoPermissionError, exceptions.ResponseError) as error:
+            raise RedisRefusedError(str(error)) from error
+        except _AWAY_ERRORS as error:
+            raise RedisAwayError from error
+        servers = answer.values() if "redis_version" not in answer else [answer]
+        for server in servers:
+            version = str(server["redis_version"])
+            if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+                raise RedisRefusedError(f"version {version} is older than {OLDEST_VERSION[0]}.0")
+
+    async def ping(self) -> None:
+        await self.execute("PING")
+
+    def answers_again(self) -> None:
+        """Somebody knows that the server is back: nobody need leave it alone any longer."""
+        self._resting_until = 0.0
+
+    def listener(self) -> Listener:
+        # redis-py has no published type for the parameters that it passes through.
+        client: Any = _Client.from_url(
+            self._node_url(),
+            retry=Retry(NoBackoff(), 0),
+            socket_connect_timeout=self._timeout_s,
+            socket_timeout=None,
+        )
+        return Listener(client, self._timeout_s)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _node_url(self) -> str:
+        # Those known so far: none before the first command.
+        nodes = self._client.get_primaries() if self._is_cluster else ()
+        if not nodes:
+            return self._url
+        node = random.choice(nodes)  # noqa: S311 - only spreads
+        parts = urlsplit(self._url)
+        account = parts.netloc.rpartition("@")[0]
+        address = f"{account}@{node.host}:{node.port}" if account else f"{node.host}:{node.port}"
+        return urlunsplit((parts.scheme, address, "", parts.query, ""))
+
+    async def _guarded(self, answer: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if now < self._resting_until:
+            answer.close()
+            raise RedisAwayError
+        try:
+            # The driver's own time-out is per read; with retries and redirects it adds up.
+            result = await asyncio.wait_for(answer, self._timeout_s * 2)
+        except (*_AWAY_ERRORS, TimeoutError) as error:
+            self._resting_until = loop.time() + self._rest_s
+            raise RedisAwayError from error
+        return result
+
+    async def _run(self, script: Script, keys: Sequence[str], arguments: Command) -> Any:
+        try:
+            return await self._client.evalsha(script.digest, len(keys), *keys, *arguments)
+        except exceptions.NoScriptError:
+            return await self._client.eval(script.source, len(keys), *keys, *arguments)
+
+    async def _run_many(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Command]]
+    ) -> Sequence[Any]:
+        answers = await self._pipe(script, calls)
+        if any(isinstance(answer, exceptions.NoScriptError) for answer in answers):
+            if self._is_cluster:
+                await self._client.script_load(script.source)  # to every master
+            else:
+                await self._client.execute_command("SCRIPT LOAD", script.source)
+            missing = [i for i, a in enumerate(answers) if isinstance(a, exceptions.NoScriptError)]
+            again = await self._pipe(script, [calls[i] for i in missing])
+            for i, answer in zip(missing, again, strict=True):
+                answers[i] = answer
+        return answers
+
+    async def _pipe(self, script: Script, calls: Sequence[tuple[Sequence[str], Command]]) -> list[Any]:
+        pipeline = self._client.pipeline() if self._is_cluster else self._client.pipeline(transaction=False)
+        async with pipeline as pipe:
+            for keys, arguments in calls:
+                pipe.execute_command("EVALSHA", script.digest, len(keys), *keys, *arguments)
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+            return answers
+
+
+class Listener:
+    """A connection of its own for channels, which breaks visibly: it never reconnects by itself, because
+    what was published meanwhile is lost and somebody has to know. In a cluster every node hears every
+    channel."""
+
+    def __init__(self, client: Any, timeout_s: float) -> None:
+        self._client = client
+        self._pubsub: PubSub = client.pubsub()
+        self._timeout_s = timeout_s
+
+    async def subscribe(self, channels: Iterable[str]) -> None:
+        """Each is confirmed by a ``subscribe`` notice.
+
+        Raises:
+            RedisAwayError
+        """
+        await self._guarded(self._pubsub.subscribe(*channels))
+
+    async def unsubscribe(self, channels: Iterable[str]) -> None:
+        await self._guarded(self._pubsub.unsubscribe(*channels))
+
+    async def next(self, quiet_s: float) -> Notice | None:
+        """What comes next; None when for ``quiet_s`` seconds nothing did and the server still answers.
+
+        Raises:
+            RedisAwayError
+        """
+        notice = await self._read(quiet_s)
+        if notice is None:
+            await self._guarded(self._pubsub.ping())
+            notice = await self._read(self._timeout_s)
+            if notice is None:
+                raise RedisAwayError
+        return notice if notice.kind != "pong" else None
+
+    async def close(self) -> None:
+        with contextlib.suppress(*_AWAY_ERRORS):
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+        await self._client.aclose()
+
+    async def _read(self, timeout_s: float) -> Notice | None:
+        try:
+            # A time-out of the driver's own would leave a half-read answer behind.
+            message = await self._pubsub.get_message(timeout=timeout_s)
+        except _AWAY_ERRORS as error:
+            raise RedisAwayError from error
+        if message is None:
+            return None
+        channel = message["channel"]
+        name = channel.decode() if isinstance(channel, bytes) else ""
+        return Notice(str(message["type"]), name, message["data"])
+
+    async def _guarded(self, command: Awaitable[Any]) -> None:
+        try:
+            await asyncio.wait_for(command, self._timeout_s)
+        except (*_AWAY_ERRORS, TimeoutError) as error:
+            raise RedisAwayError from error
+
+
+def _without_cluster(url: str) -> tuple[str, bool]:
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    cluster = query.pop("cluster", "false").lower() in ("1", "true", "yes")
+    return urlunsplit(parts._replace(query=urlencode(query))), cluster

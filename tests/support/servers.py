@@ -1,0 +1,65 @@
+"""The servers that tests need: private ones, started once per run and stopped with it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from deploy.servers.redis import Redis, RedisCluster
+from deploy.servers.server import Server
+
+REQUIRED = os.environ.get("YUANLIAN_REQUIRE_SERVERS") == "1"
+
+
+@lru_cache(maxsize=1)
+def scratch() -> Path:
+    directory = tempfile.TemporaryDirectory(prefix="yuanlian-servers-")
+    atexit.register(directory.cleanup)
+    return Path(directory.name)
+
+
+def need(server: type[Server]) -> None:
+    """Skips the test on a machine without the server; where servers are required, fails it."""
+    if server.installed():
+        return
+    message = f"{server.name} is not installed"
+    if REQUIRED:
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def redis() -> Redis:
+    """One for all tests, emptied for each caller. A test that stops or pauses one starts its own."""
+    need(Redis)
+    server = _redis()
+    server.ask("FLUSHALL")
+    return server
+
+
+def redis_cluster() -> RedisCluster:
+    need(Redis)
+    cluster = _redis_cluster()
+    for node in cluster.nodes:
+        node.ask("FLUSHALL")
+    return cluster
+
+
+@lru_cache(maxsize=1)
+def _redis() -> Redis:
+    server = Redis(scratch() / "redis")
+    server.start()
+    atexit.register(server.stop)
+    return server
+
+
+@lru_cache(maxsize=1)
+def _redis_cluster() -> RedisCluster:
+    cluster = RedisCluster(scratch() / "redis-cluster")
+    atexit.register(cluster.stop)
+    cluster.start()
+    return cluster
