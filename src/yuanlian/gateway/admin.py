@@ -85,4 +85,5 @@ def _route(route: Route) -> dict[str, Any]:
         "timeoutMs": int(route.timeout_s * 1000),
         "maxBodyBytes": route.max_body_bytes,
         "retries": route.retries,
+        "cors": route.cors.rule if route.cors else None,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -16,10 +16,13 @@ from yuanlian.kit.i18n import negotiate
 from yuanlian.kit.ids import new_id
 
 if TYPE_CHECKING:
+    from yuanlian.gateway.answer_headers import AnswerHeaders
     from yuanlian.gateway.body import StreamedBody
     from yuanlian.gateway.routes import Route
 
 Headers = list[tuple[bytes, bytes]]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+"""What a route can name."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -37,7 +40,7 @@ class Request(msgspec.Struct):
 
     What has a default is filled in on the way: ``body`` when it is whole or, when it is long, while it
     arrives, ``route`` (the template) and ``matched``, ``tenant_id`` and ``user_id`` once known,
-    ``trace_id`` (32 hex digits) and ``forwarded``
+    ``standing`` (what the route adds to any answer), ``trace_id`` (32 hex digits) and ``forwarded``
     when an upstream gets it, ``instance`` (``host:port``) when one of several was chosen for it.
     """
 
@@ -59,6 +62,7 @@ class Request(msgspec.Struct):
     matched: Route | None = None
     forwarded: bool = False
     scheme: str = "http"
+    standing: AnswerHeaders | None = None
     trace_id: str = ""
     instance: str = ""
 

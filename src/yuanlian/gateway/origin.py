@@ -47,14 +47,14 @@ class TrustedProxies:
     def __init__(self, networks: Iterable[str] = ()) -> None:
         self._networks: list[Network] = [ipaddress.ip_network(network) for network in networks]
         self._known: dict[tuple[object, ...], Origin] = {}
-        self._trusts = lru_cache(maxsize=_REMEMBERED)(self._is_listed)
+        self.trusts = lru_cache(maxsize=_REMEMBERED)(self._is_listed)
 
     def origin(self, request: Request) -> Origin:
         """The nearest station that is not one of ours, reading the chain from its end. What is further
         away was said by a stranger and is dropped."""
         peer, scheme, first = request.client[0], request.scheme, request.first
         host = first.get(b"host", b"")
-        if not self._networks or not self._trusts(peer):
+        if not self._networks or not self.trusts(peer):
             key: tuple[object, ...] = peer, scheme, host
             return self._known.get(key) or self._remember(key, _origin(peer, [], scheme, host, False))
         said = tuple([_joined(request, name) for name in _SAID])
@@ -90,7 +90,7 @@ class TrustedProxies:
             if hop.address is None:
                 break
             believed.insert(0, hop)
-            if not self._trusts(hop.address):
+            if not self.trusts(hop.address):
                 break
         return believed
 

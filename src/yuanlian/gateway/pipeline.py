@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from yuanlian.gateway.authentication import Authenticator, Caller, TokenVerifier
+from yuanlian.gateway.cors import asked_beforehand
 from yuanlian.gateway.forwarding import upstream_headers
 from yuanlian.gateway.http import Headers, Request, tokens
 from yuanlian.gateway.origin import Origin, TrustedProxies
@@ -67,6 +68,10 @@ class Gateway:
         """The next request uses ``table``; those under way keep the route they have."""
         self.table = table
 
+    def is_trusted_proxy(self, address: str) -> bool:
+        """Whether many clients may stand behind this one address."""
+        return self._proxies.trusts(address)
+
     # --- Handler ------------------------------------------------------------------------------
 
     def body_limit(self, request: Request) -> int:
@@ -93,6 +98,8 @@ class Gateway:
             return
         if path.normal == WEBSOCKET_PATH:
             raise ValidationError(_NEEDS_UPGRADE)
+        if request.method == "OPTIONS" and self._answer_beforehand(request, path, response):
+            return
         route = request.matched or self._match(request, path)
         origin = self._proxies.origin(request)
         caller = self._authenticator.authenticate(request) if route.auth else None
@@ -124,7 +131,24 @@ class Gateway:
     def _match(self, request: Request, path: SafePath) -> Route:
         route = request.matched = self.table.find(request.method, path)
         request.route = route.path
+        request.standing = route.standing_for(request)
         return route
+
+    def _answer_beforehand(self, request: Request, path: SafePath, response: ResponseWriter) -> bool:
+        """Whether it is a preflight to a route that other sites may use; it carries no token."""
+        method = asked_beforehand(request)
+        if method is None:
+            return False
+        try:
+            route = self.table.find(method, path)
+        except AppError:
+            return False
+        if route.cors is None:
+            return False
+        request.route = route.path
+        request.standing = route.standing_for(request)
+        response.send(route.cors.preflight(request.first[b"origin"]))
+        return True
 
     async def _who(self, request: Request, caller: Caller | None, origin: Origin) -> Headers:
         """How the service is told who is asking."""

@@ -6,36 +6,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Protocol
 
+from yuanlian.gateway.answer_headers import STANDARD
 from yuanlian.gateway.body import StreamedBody
-from yuanlian.gateway.http import STATUS_LINES, RefusedError, Request, Response, error_response
+from yuanlian.gateway.http import RefusedError, Request, Response, error_response
 from yuanlian.kit.errors import AppError
-
-_EVERY_ANSWER = (
-    b"x-content-type-options: nosniff\r\n"
-    b"x-frame-options: DENY\r\n"
-    b"referrer-policy: no-referrer\r\n"
-    b"cross-origin-resource-policy: same-origin\r\n"
-    b"x-request-id: "
-)
-_BEGINNINGS = {status: line + _EVERY_ANSWER for status, line in STATUS_LINES.items()}
-# Hop-by-hop fields are ours to say; the others are set above and must not appear twice.
-_NOT_PASSED_ON = frozenset(
-    {
-        b"connection",
-        b"cross-origin-resource-policy",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-connection",
-        b"referrer-policy",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-content-type-options",
-        b"x-frame-options",
-        b"x-request-id",
-    }
-)
 
 
 class BrokenResponseError(Exception):
@@ -92,17 +66,18 @@ class ResponseWriter:
         """
         if self.started or not 200 <= status <= 599:
             raise BrokenResponseError(f"status {status}")
+        standing = self._request.standing or STANDARD
         length: int | None = None
         lines: list[bytes] = []
         for name, value in headers:
             if name == b"content-length":
                 length = int(value)
-            elif name not in _NOT_PASSED_ON:
+            elif name not in standing.not_passed_on:
                 lines.append(b"%b: %b\r\n" % (name, value))
         block = b"".join(lines)
         if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
             raise BrokenResponseError("a line break inside a header")
-        beginning = _BEGINNINGS.get(status) or b"HTTP/1.1 %d Unknown\r\n%b" % (status, _EVERY_ANSWER)
+        beginning = standing.beginnings.get(status) or standing.beginning(status)
         self._head = b"%b%b\r\n%b%b" % (beginning, self._request.request_id.encode(), self.extra, block)
         self._length = length
         self._bodiless = self._request.method == "HEAD" or status in (204, 304)

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from yuanlian.gateway.answer_headers import STANDARD, AnswerHeaders
+from yuanlian.gateway.cors import REPLACED, Cors
+from yuanlian.gateway.http import Request
 from yuanlian.gateway.paths import SafePath
 from yuanlian.gateway.routes_file import Entry, parse
 from yuanlian.kit.errors import MethodNotAllowedError, NotFoundError
@@ -25,7 +28,8 @@ _REMEMBERED_LENGTH = 256
 @dataclass(frozen=True, slots=True)
 class Route:
     """One line of the table. ``timeout_s``: for the whole answer of the upstream. ``rate_limit``:
-    requests and milliseconds, or None."""
+    requests and milliseconds, or None. ``standing``: what every answer carries; to scripts of the origins
+    that ``cors`` lists, ``standing_by_origin``."""
 
     path: str
     service: str
@@ -36,11 +40,15 @@ class Route:
     timeout_s: float
     max_body_bytes: int
     retries: int
+    cors: Cors | None
+    standing: AnswerHeaders
+    standing_by_origin: dict[bytes, AnswerHeaders]
 
     @classmethod
     def of(cls, entry: Entry) -> Route:
         methods = frozenset(entry.methods)
         limit = entry.rateLimit
+        cors = Cors(entry.cors, methods) if entry.cors is not None else None
         return cls(
             path=entry.path,
             service=entry.service,
@@ -51,7 +59,21 @@ class Route:
             timeout_s=entry.timeoutMs / 1000,
             max_body_bytes=entry.maxBodyBytes,
             retries=entry.retries,
+            cors=cors,
+            standing=_standing(entry, cors, None),
+            standing_by_origin={o: _standing(entry, cors, o) for o in cors.origins} if cors else {},
         )
+
+    def standing_for(self, request: Request) -> AnswerHeaders:
+        if self.cors is None:
+            return self.standing
+        return self.standing_by_origin.get(request.first.get(b"origin", b""), self.standing)
+
+
+def _standing(entry: Entry, cors: Cors | None, origin: bytes | None) -> AnswerHeaders:
+    if cors is None:
+        return AnswerHeaders(entry.headers) if entry.headers else STANDARD
+    return AnswerHeaders(entry.headers, cors.lines(origin), REPLACED)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 import yaml
 
-Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+from yuanlian.gateway import answer_headers
+from yuanlian.gateway.cors import CorsRule
+from yuanlian.gateway.http import Method
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -37,6 +40,13 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     timeoutMs: Positive = 30_000
     maxBodyBytes: Annotated[int, msgspec.Meta(ge=0)] = 1024 * 1024
     retries: Annotated[int, msgspec.Meta(ge=0, le=5)] = 0
+    cors: CorsRule | None = None
+    headers: dict[str, str | None] = {}
+
+    def __post_init__(self) -> None:
+        for name, value in self.headers.items():
+            if reason := answer_headers.problem(name, value):
+                raise ValueError(f"`{name}` {reason} - at `$.headers.{name}`")
 
 
 def parse(text: str) -> list[Entry]:
