@@ -19,7 +19,11 @@ def test_a_share_stays_in_and_everybody_comes_back(count: int, events: list[tupl
     now = 0.0
     for who, succeeds, pause in events:
         now += pause
+        out = [index for index, record in enumerate(records) if record.ejected]
         ejector.release(records, now)
+        for index in out:
+            if not records[index].ejected:
+                in_a_row[index] = _POLICY.failures - 1  # on probation
         assert all(record.until > now for record in records if record.ejected)
         record, index = records[who % count], who % count
         was_in = not record.ejected
