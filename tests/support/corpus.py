@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-CORPUS = Path(__file__).parents[1] / "attacks" / "http" / "corpus"
+_HERE = Path(__file__).parents[1] / "attacks" / "http"
 
 _MACROS = {
     "{GET}": r"GET /open/x HTTP/1.1\r\nHost: a\r\n",
@@ -48,6 +48,24 @@ class Case(NamedTuple):
     passes: tuple[bytes, ...]
     drops: tuple[bytes, ...]
     interim: int | None
+
+
+class HostileAnswer(NamedTuple):
+    """What an instance behind the gateway sends, and what the client must get.
+
+    ``verdict``: the status and the body, or ``cut``. ``closes``: the instance closes afterwards.
+    ``later``: bytes that it sends once its answer is over.
+    """
+
+    name: str
+    source: str
+    method: str
+    data: bytes
+    closes: bool
+    later: bytes
+    verdict: str
+    passes: tuple[bytes, ...]
+    drops: tuple[bytes, ...]
 
 
 def decode(text: str) -> bytes:
@@ -85,7 +103,25 @@ def requests() -> list[Case]:
             drops=tuple(decode(name) for name in entry.get("drops", [])),
             interim=entry.get("interim"),
         )
-        for topic, entry in _entries(CORPUS)
+        for topic, entry in _entries(_HERE / "corpus")
+    ]
+
+
+def hostile_answers() -> list[HostileAnswer]:
+    """Every case of ``answers/*.toml``."""
+    return [
+        HostileAnswer(
+            name=entry["name"],
+            source=entry["source"],
+            method=entry.get("method", "GET"),
+            data=decode(entry["answer"]),
+            closes=entry.get("closes", False),
+            later=decode(entry.get("later", "")),
+            verdict=entry["verdict"],
+            passes=tuple(decode(line) for line in entry.get("passes", [])),
+            drops=tuple(decode(name) for name in entry.get("drops", [])),
+        )
+        for _, entry in _entries(_HERE / "answers")
     ]
 
 

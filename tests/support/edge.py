@@ -16,7 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from tests.support.websocket import SECRET, Tenants
 
-from yuanlian.gateway.intake import Limits
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import SilentObserver
 from yuanlian.gateway.origin import TrustedProxies
 from yuanlian.gateway.pages import Pages
@@ -25,6 +25,7 @@ from yuanlian.gateway.routes import RouteTable
 from yuanlian.gateway.server import GatewayServer
 from yuanlian.gateway.upgrade import UpgradeHandler
 from yuanlian.gateway.upstreams.asgi import ASGIApp, AsgiUpstream
+from yuanlian.gateway.upstreams.upstream import Upstream
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.memory import MemoryRevocations
@@ -174,6 +175,7 @@ class Edge:
 async def edge(
     app: ASGIApp | None = None,
     *,
+    upstream: Upstream | None = None,
     routes: str = ROUTES,
     limits: Limits | None = None,
     websocket: UpgradeHandler | None = None,
@@ -193,7 +195,7 @@ async def edge(
 
     gateway = Gateway(
         RouteTable.load(routes),
-        {"svc": AsgiUpstream(app or Recorder())},
+        {"svc": upstream or AsgiUpstream(app or Recorder())},
         verifier=AccessTokenVerifier({"k1": SECRET}, clock),
         revocations=revocations,
         identity=identity,

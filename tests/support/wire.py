@@ -13,7 +13,7 @@ from tests.support.strict_http import Answer, read_answers
 
 from yuanlian.gateway.connection import HttpConnection
 from yuanlian.gateway.handler import Handler
-from yuanlian.gateway.intake import Limits
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import SilentObserver
 from yuanlian.gateway.peers import Peers
 
