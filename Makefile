@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint fmt lock bench-checkin bench-realtime bench-bus clean
+.PHONY: help up test lint fmt lock bench-gateway bench-checkin bench-realtime bench-bus clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lock: $(STAMP) ## writes both locks anew from pyproject.toml
 		--no-header --no-annotate pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade --quiet \
 		--no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.lock
+
+bench-gateway: $(STAMP) ## the gateway beside nginx, Envoy, Traefik and Express; ARGS="--quick" takes 90 s
+	@$(BIN)/python -m bench.bench_gateway $(ARGS)
 
 bench-checkin: $(STAMP) ## durable check-ins per second, beside the same work done the usual way
 	@$(BIN)/python -m bench.bench_checkin $(ARGS)

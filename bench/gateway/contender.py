@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.gateway.processes import Cores, await_answer, family_cpu_us, family_memory_kib, free_port, running
+from bench.gateway.processes import (
+    Cores,
+    DidNotStartError,
+    await_answer,
+    family_cpu_us,
+    family_memory_kib,
+    free_port,
+    running,
+    status_of,
+)
 from bench.gateway.scenario import GET, request_bytes
 
 
@@ -38,23 +47,33 @@ class Serving:
 
 
 class Contender(ABC):
-    """``features``: what it does for each request besides forwarding it."""
+    """``features``: what it does for each request besides forwarding it; that it does check tokens and
+    write its log is verified, not believed."""
 
     key: str
     name: str
     features: str
+    checks_token: bool = False
+    writes_log: bool = False
 
     @contextlib.contextmanager
     def serving(self, stage: Stage) -> Iterator[Serving]:
         """Raises:
-        DidNotStartError: with what it said.
+        DidNotStartError: with what it said, or it lets pass what it should not.
         """
-        port = free_port()
-        command, environment = self.command(stage, port)
         log = stage.run / "output.log"
-        with self.beside(stage), running(command, stage.cores.gateway, log, environment) as process:
-            await_answer(process, port, request_bytes(GET, port, stage.token), log)
-            yield Serving(port, process)
+        with self.beside(stage):
+            port = free_port()
+            command, environment = self.command(stage, port)
+            with running(command, stage.cores.gateway, log, environment) as process:
+                await_answer(process, port, request_bytes(GET, port, stage.token), log)
+                status = status_of(port, request_bytes(GET, port, stage.token[:-4] + "AAAA"))
+                if status != (401 if self.checks_token else 200):
+                    raise DidNotStartError(f"{self.name}: a forged token is answered with {status}")
+                yield Serving(port, process)
+
+    def log_file(self, stage: Stage) -> Path:
+        return stage.run / "access.log"
 
     @abstractmethod
     def command(self, stage: Stage, port: int) -> tuple[list[str], Mapping[str, str]]:

@@ -77,12 +77,15 @@ class Envoy(BareEnvoy):
     key = "envoy"
     features = "token, rate limit, JSON log, metrics"
     config = "envoy.yaml"
+    checks_token = True
+    writes_log = True
 
 
 class Traefik(Contender):
     key = "traefik"
     name = "Traefik"
     features = "rate limit, JSON log, metrics"
+    writes_log = True
 
     def __init__(self, environment: Environment) -> None:
         self._program = environment.programs["traefik"]
@@ -116,6 +119,7 @@ class Express(_Node):
     key = "express"
     name = "Express + axios"
     features = "token, rate limit"
+    checks_token = True
     script = "express-gateway.js"
 
 

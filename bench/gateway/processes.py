@@ -99,6 +99,14 @@ def await_answer(process: subprocess.Popen[bytes], port: int, request: bytes, lo
     raise DidNotStartError(f"last answer {answer[:300]!r}\n{said}")
 
 
+def status_of(port: int, request: bytes) -> int:
+    """The status of one answer; 0 when there is none."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5.0) as probe:
+        probe.sendall(request)
+        return int(probe.recv(65536)[9:12] or b"0")
+    return 0
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
