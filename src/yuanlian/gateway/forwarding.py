@@ -4,7 +4,6 @@ identity or its address survives; what the gateway knows is set afterwards."""
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from yuanlian.gateway.http import Headers, Request, tokens
 from yuanlian.gateway.origin import Origin
@@ -71,27 +70,36 @@ _IDENTITY = (
 )
 # What stays although ``Connection`` names it: without it, the request would be another one.
 _NEVER_NAMED = frozenset({b"authorization", b"content-type", b"cookie", b"host", b"idempotency-key"})
+_REMEMBERED = 512
+_LONGEST_REMEMBERED = 64
 _NAME = re.compile(rb"[a-z0-9-]+")
 
 
-@lru_cache(maxsize=512)
-def _passes(name: bytes) -> bool:
-    """Names with an underscore do not, nor with anything else but letters, digits and ``-``: servers
-    after CGI's manner read ``x_identity`` and ``x.identity`` as ``x-identity``."""
-    return name not in _DROPPED and not name.startswith(_IDENTITY) and _NAME.fullmatch(name) is not None
+class _Verdicts(dict[bytes, bool]):
+    """Whether a header of that name passes, remembered: clients send the same few again and again."""
+
+    def __init__(self, dropped: frozenset[bytes]) -> None:
+        self._dropped = dropped
+
+    def __missing__(self, name: bytes) -> bool:
+        """Names with an underscore do not pass, nor with anything else but letters, digits and ``-``:
+        servers after CGI's manner read ``x_identity`` and ``x.identity`` as ``x-identity``."""
+        passes = name not in self._dropped and not name.startswith(_IDENTITY) and bool(_NAME.fullmatch(name))
+        if len(self) < _REMEMBERED and len(name) <= _LONGEST_REMEMBERED:
+            self[name] = passes
+        return passes
 
 
-@lru_cache(maxsize=512)
-def _passes_with_identity(name: bytes) -> bool:
-    """The access token stays here once its meaning travels as ``X-Identity``."""
-    return name != b"authorization" and _passes(name)
+_PASSES = _Verdicts(_DROPPED)
+_PASSES_WITH_IDENTITY = _Verdicts(_DROPPED | {b"authorization"})
+"""The access token stays here once its meaning travels as ``X-Identity``."""
 
 
 def upstream_headers(request: Request, origin: Origin, who: Headers, *, identified: bool) -> Headers:
     """The client's headers without those that belong to the hop or speak of identity, then ours:
     ``who`` is asking, ``identified`` when that includes ``X-Identity``, and from where."""
-    passes = _passes_with_identity if identified else _passes
-    headers = [pair for pair in request.headers if passes(pair[0])]
+    passes = _PASSES_WITH_IDENTITY if identified else _PASSES
+    headers = [pair for pair in request.headers if passes[pair[0]]]
     first = request.first
     if b"connection" in first:
         named = _named_by_connection(request)

@@ -12,7 +12,7 @@ from yuanlian.gateway.http import Headers, Request, tokens
 from yuanlian.gateway.origin import Origin, TrustedProxies
 from yuanlian.gateway.pages import Page, Pages
 from yuanlian.gateway.paths import SafePath, safe_path
-from yuanlian.gateway.rate_limit import limit
+from yuanlian.gateway.rate_limit import limit_key, limit_lines
 from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.routes import Route, RouteTable
 from yuanlian.gateway.upgrade import UpgradeHandler
@@ -104,27 +104,30 @@ class Gateway:
         origin = self._proxies.origin(request)
         caller = self._authenticator.authenticate(request) if route.auth else None
         who = await self._who(request, caller, origin)
-        response.extra = await limit(self._limiter, route, request, origin.network)
+        if route.rate_limit is not None:
+            key = limit_key(route, request, origin.network)
+            response.extra = limit_lines(await self._limiter.hit(key, *route.rate_limit))
         upstream = self._upstreams.get(route.service)
         if upstream is None:
             raise ServiceUnavailableError
-        request.forwarded = True
-        await upstream.forward(
-            UpstreamRequest(
-                method="GET" if request.method == "HEAD" else request.method,
-                path=path.text,
-                raw_path=path.normal,
-                query=request.query,
-                headers=upstream_headers(request, origin, who, identified=caller is not None),
-                body=request.body,
-                client=(origin.address, request.client[1]),
-                scheme=origin.scheme,
-                timeout_s=route.timeout_s,
-                retries=route.retries,
-                route=route.path,
-            ),
-            response,
+        forwarded = UpstreamRequest(
+            method="GET" if request.method == "HEAD" else request.method,
+            path=path.text,
+            raw_path=path.normal,
+            query=request.query,
+            headers=upstream_headers(request, origin, who, identified=caller is not None),
+            body=request.body,
+            client=(origin.address, request.client[1]),
+            scheme=origin.scheme,
+            timeout_s=route.timeout_s,
+            retries=route.retries,
+            route=route.path,
         )
+        request.forwarded = True
+        try:
+            await upstream.forward(forwarded, response)
+        finally:
+            request.instance = forwarded.instance
 
     # --- steps --------------------------------------------------------------------------------
 
@@ -155,8 +158,10 @@ class Gateway:
         sent = request.first.get(b"x-tenant-id")
         header = sent.decode("latin-1") if sent is not None else None
         if caller is not None:
-            request.user_id = caller.principal.user_id
-            request.tenant_id = (await self._resolver.for_principal(caller.principal, header)).id
+            principal = caller.principal
+            request.user_id = principal.user_id
+            known = self._resolver.at_hand(principal, header)
+            request.tenant_id = (known or await self._resolver.for_principal(principal, header)).id
             return caller.headers
         tenant = await self._resolver.for_anyone(header, origin.host.decode("latin-1"))
         if tenant is None:

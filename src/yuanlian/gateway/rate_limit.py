@@ -5,19 +5,25 @@ from __future__ import annotations
 from yuanlian.gateway.http import Request
 from yuanlian.gateway.routes import Route
 from yuanlian.kit.errors import RateLimitedError
-from yuanlian.kit.resilience.limiter import RateLimiter
+from yuanlian.kit.resilience.limiter import Decision
 
 
-async def limit(limiter: RateLimiter, route: Route, request: Request, network: str) -> bytes:
-    """The ``RateLimit-*`` header lines for the answer, empty on a route without limit. ``network``:
-    the client's address as it is counted.
+def limit_key(route: Route, request: Request, network: str) -> str:
+    """What a request counts for. ``network``: the client's address as it is counted; by it goes a
+    caller who is not known by user or tenant."""
+    if route.limit_by == "user" and request.user_id:
+        return f"{route.path} user {request.user_id}"
+    if route.limit_by == "tenant" and request.tenant_id:
+        return f"{route.path} tenant {request.tenant_id}"
+    return f"{route.path} ip {network}"
+
+
+def limit_lines(decision: Decision) -> bytes:
+    """The ``RateLimit-*`` header lines for the answer.
 
     Raises:
         RateLimitedError: with the same headers and ``Retry-After``.
     """
-    if route.rate_limit is None:
-        return b""
-    decision = await limiter.hit(_key(route, request, network), *route.rate_limit)
     if not decision.allowed:
         raise RateLimitedError(
             headers=[
@@ -32,12 +38,3 @@ async def limit(limiter: RateLimiter, route: Route, request: Request, network: s
         decision.remaining,
         decision.reset,
     )
-
-
-def _key(route: Route, request: Request, network: str) -> str:
-    """A caller who is not known by user or tenant is counted by address."""
-    if route.limit_by == "user" and request.user_id:
-        return f"{route.path} user {request.user_id}"
-    if route.limit_by == "tenant" and request.tenant_id:
-        return f"{route.path} tenant {request.tenant_id}"
-    return f"{route.path} ip {network}"

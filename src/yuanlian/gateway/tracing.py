@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from yuanlian.gateway.http import Headers, Request
-from yuanlian.kit.ids import random64
+from yuanlian.kit.ids import random_digits
 
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _STATE = re.compile(rb"[\x20-\x7e\t]{1,512}")
@@ -22,13 +22,14 @@ def trace(request: Request, trusted: bool) -> Headers:
     is passed on. Anybody else could have us record everything."""
     sent = request.first.get(b"traceparent")
     known = _parse(request, sent) if sent is not None else None
+    digits = random_digits()
     if known is None:
-        trace_id = request.trace_id = f"{random64():016x}{random64():016x}"
-        return [(b"traceparent", f"00-{trace_id}-{_span()}-00".encode("ascii"))]
+        trace_id = request.trace_id = digits[:32]
+        return [(b"traceparent", f"00-{trace_id}-{digits[32:]}-00".encode("ascii"))]
     trace_id, sampled = known
     request.trace_id = trace_id
     flags = "01" if sampled and trusted else "00"
-    headers = [(b"traceparent", f"00-{trace_id}-{_span()}-{flags}".encode("ascii"))]
+    headers = [(b"traceparent", f"00-{trace_id}-{digits[32:]}-{flags}".encode("ascii"))]
     state = b",".join([value for name, value in request.headers if name == b"tracestate"])
     if _STATE.fullmatch(state) and state.count(b",") < _MOST_MEMBERS:
         headers.append((b"tracestate", state))
@@ -46,7 +47,3 @@ def _parse(request: Request, sent: bytes) -> tuple[str, bool] | None:
     if sum(name == b"traceparent" for name, _ in request.headers) > 1:
         return None
     return trace_id.decode("ascii"), bool(int(flags, 16) & _SAMPLED)
-
-
-def _span() -> str:
-    return f"{random64() or 1:016x}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from yuanlian.gateway.authentication import Authenticator
@@ -63,6 +65,29 @@ def test_a_remembered_token_ends_when_it_expires() -> None:
     rig = _Rig()
     rig.headers()
     rig.clock.advance(3600 * 1000)
+    with pytest.raises(AuthenticationError):
+        rig.headers()
+
+
+def test_a_remembered_token_ends_with_its_session_at_the_next_request() -> None:
+    rig = _Rig()
+    rig.headers()
+    asyncio.run(rig.revocations.revoke_session("another", PRINCIPAL.expires_at))
+    rig.headers()
+    asyncio.run(rig.revocations.revoke_session("s", PRINCIPAL.expires_at))
+    for _ in range(2):
+        with pytest.raises(AuthenticationError):
+            rig.headers()
+    assert rig.verifier.asked == 1
+
+
+def test_a_remembered_token_ends_when_its_holder_may_less_than_before() -> None:
+    rig = _Rig()
+    rig.headers()
+    issued = START_MS // 1000
+    asyncio.run(rig.revocations.revoke_member("a", "user_1", issued))
+    rig.headers()
+    asyncio.run(rig.revocations.revoke_member("a", "user_1", issued + 1))
     with pytest.raises(AuthenticationError):
         rig.headers()
 

@@ -30,15 +30,20 @@ class TenantResolver:
             AuthorizationError: the header names another tenant than the token, or the tenant is
                 suspended or gone. Whether another tenant exists is not told.
         """
+        known = self.at_hand(principal, header)
+        tenant = known or await self._directory.find(principal.tenant_id)
+        if tenant is None:
+            raise AuthorizationError(_FOREIGN)
+        return _active(tenant)
+
+    def at_hand(self, principal: Principal, header: str | None) -> Tenant | None:
+        """The same without I/O; None when the tenant has to be looked up."""
         if not principal.tenant_id:
             raise TenantRequiredError
         if header is not None and header != principal.tenant_id:
             raise AuthorizationError(_FOREIGN)
         tenant = self._directory.at_hand(principal.tenant_id)
-        tenant = tenant or await self._directory.find(principal.tenant_id)
-        if tenant is None:
-            raise AuthorizationError(_FOREIGN)
-        return _active(tenant)
+        return _active(tenant) if tenant is not None else None
 
     async def for_anyone(self, header: str | None, host: str) -> Tenant | None:
         """The tenant that somebody who has not signed in yet means; None when they mean none.
