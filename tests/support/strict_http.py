@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") +([\x21-\x7e]+) +HTTP/1\.([01])\r\n")
 _FIELD = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r\n")
-_QUOTED = rb'"(?:[^"\\\r\n\0]|\\[^\r\n\0])*"'
-_EXTENSION = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:" + _EXTENSION + rb")*\r\n")
+# What an extension says means nothing to us; only that it stays in its line.
+_EXTENSION = rb"[ \t]*;[\t\x20-\x7e\x80-\xff]*"
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:" + _EXTENSION + rb")?\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [\t\x20-\x7e]*\r\n")
 
 Ending = Literal["end", "unfinished", "malformed"]
@@ -42,10 +42,11 @@ class Message(NamedTuple):
 
 class Reading(NamedTuple):
     """``messages``: the whole requests at the beginning. ``ending``: what follows them: nothing, a
-    beginning that can still become a request, or something that never will."""
+    beginning that can still become a request, or something that never will. ``rest``: that."""
 
     messages: list[Message]
     ending: Ending
+    rest: bytes
 
 
 class _MalformedError(Exception):
@@ -69,6 +70,11 @@ class _Cursor:
             raise _UnfinishedError if end < 0 else _MalformedError
         self.at = match.end()
         return match
+
+    def skip_empty_lines(self) -> None:
+        """RFC 9112 §2.2: those before a request mean nothing, in whatever form."""
+        while self.data[self.at : self.at + 1] in (b"\r", b"\n"):
+            self.at += 1
 
     def take(self, size: int) -> bytes:
         if len(self.data) - self.at < size:
@@ -97,14 +103,17 @@ def read_requests(data: bytes) -> Reading:
     """Every request in ``data``, one after the other. What follows a request that closes its
     connection is still read: whether anybody should is for the caller to say."""
     cursor, messages = _Cursor(data), []
-    while cursor.at < len(data):
+    while True:
+        cursor.skip_empty_lines()
+        start = cursor.at
+        if start == len(data):
+            return Reading(messages, "end", b"")
         try:
             messages.append(_request(cursor))
         except _UnfinishedError:
-            return Reading(messages, "unfinished")
+            return Reading(messages, "unfinished", data[start:])
         except _MalformedError:
-            return Reading(messages, "malformed")
-    return Reading(messages, "end")
+            return Reading(messages, "malformed", data[start:])
 
 
 def _request(cursor: _Cursor) -> Message:
