@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from deploy.servers.server import START_S, STOP_S, Server, ServerError, free_port, listens
+from deploy.servers.server import START_S, STOP_S, Server, ServerError, listens
 
 USER, PASSWORD = "yuanlian", "rabbitmq-of-one-machine"  # on loopback, in a directory of its own
 _LIB = Path("/usr/lib/rabbitmq/lib")
@@ -30,6 +31,13 @@ log.console.level = warning
 log.file = false
 """
 
+# At once after a kill, too, when the port still has connections in TIME-WAIT.
+_ADVANCED = """
+[{rabbit, [{tcp_listen_options,
+            [{backlog, 128}, {nodelay, true}, {linger, {true, 0}}, {exit_on_close, false},
+             {reuseaddr, true}]}]}].
+"""
+
 
 class RabbitMq(Server):
     """Debian's ``/usr/sbin/rabbitmq-server`` wants its own user; the node beneath runs as anybody.
@@ -41,9 +49,8 @@ class RabbitMq(Server):
     name = "rabbitmq"
 
     def __init__(self, directory: Path, port: int = 0) -> None:
-        super().__init__(directory, port)
-        self._epmd_port = free_port()
-        self._distribution_port = free_port()
+        own, self._epmd_port, self._distribution_port = _quiet_ports(3)
+        super().__init__(directory, port or own)
         self._epmd: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -61,6 +68,7 @@ class RabbitMq(Server):
             cookie.write_text(secrets.token_hex(16))
             cookie.chmod(0o400)
         (self.directory / "rabbitmq.conf").write_text(_CONFIGURATION % self.port)
+        (self.directory / "advanced.config").write_text(_ADVANCED)
         (self.directory / "enabled_plugins").write_text("[].\n")
         self._start_epmd()
 
@@ -149,6 +157,21 @@ class RabbitMq(Server):
         with contextlib.suppress(AttributeError, OSError):
             if self._epmd is not None:
                 self._epmd.kill()
+
+
+def _quiet_ports(count: int) -> list[int]:
+    """Different free ports that no outgoing connection is given: below Linux's ephemeral range, so that
+    they are still free when the server comes back after a stop."""
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1000):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise ServerError("no free ports")
 
 
 def _scripts() -> Path | None:

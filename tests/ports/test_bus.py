@@ -22,7 +22,7 @@ from yuanlian.kit.database.schema import Base
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.messaging import inbox
 from yuanlian.kit.messaging.bus import Bus, Handler, Subscription
-from yuanlian.kit.messaging.dead_letters import DeadLetters
+from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters, DeadLetters
 from yuanlian.kit.messaging.local import PATIENCE, LocalBus
 from yuanlian.kit.messaging.local_queue import READY_LIMIT
 from yuanlian.kit.messaging.message import Message
@@ -50,7 +50,7 @@ class LocalInstallation:
 
     def dead_letters(self, bus: Bus) -> DeadLetters:
         assert isinstance(bus, LocalBus)
-        return DeadLetters(self.database, bus)
+        return DatabaseDeadLetters(self.database, bus)
 
     def now_ms(self) -> int:
         return self.clock.now_ms()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.servers.mariadb import MariaDb
+from deploy.servers.rabbitmq import RabbitMq
 from deploy.servers.redis import Redis, RedisCluster
 from deploy.servers.server import Server
 
@@ -63,3 +65,32 @@ def _redis_cluster() -> RedisCluster:
     atexit.register(cluster.stop)
     cluster.start()
     return cluster
+
+
+def rabbitmq() -> RabbitMq:
+    """One for all tests. Each removes the queues it has made; one that stops the server, starts its own."""
+    need(RabbitMq)
+    return _rabbitmq()
+
+
+@lru_cache(maxsize=1)
+def _rabbitmq() -> RabbitMq:
+    server = RabbitMq(scratch() / "rabbitmq")
+    atexit.register(server.stop)
+    server.start()
+    return server
+
+
+def mariadb() -> MariaDb:
+    """One for all tests; ``tests.support.databases`` gives each its own database there. One that stops
+    the server, starts its own."""
+    need(MariaDb)
+    return _mariadb()
+
+
+@lru_cache(maxsize=1)
+def _mariadb() -> MariaDb:
+    server = MariaDb(scratch() / "mariadb")
+    atexit.register(server.stop)
+    server.start()
+    return server

@@ -10,7 +10,7 @@ from datetime import datetime
 from yuanlian.gateway.routes import DEFAULT_ROUTES, Route
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
-from yuanlian.kit.messaging.dead_letters import DeadLetters
+from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters, DeadLetters
 from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.repository import DeadLetter
 from yuanlian.runtime.console import console, say, table
@@ -72,7 +72,7 @@ async def show_tenants(settings: Settings) -> None:
 
 async def show_dead_letters(settings: Settings, queue: str | None) -> None:
     async with _opened(settings) as database:
-        letters = await _all(DeadLetters(database, LocalBus(database, SystemClock())), queue)
+        letters = await _all(DatabaseDeadLetters(database, LocalBus(database, SystemClock())), queue)
     if not letters:
         say("no dead letters")
         return
@@ -100,7 +100,7 @@ async def replay_dead_letters(settings: Settings, ids: Sequence[int], queue: str
             replayed.
     """
     async with _opened(settings) as database:
-        letters = DeadLetters(database, LocalBus(database, SystemClock()))
+        letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         by_number = await letters.replay(ids) if ids else 0
         count = by_number + (await letters.replay_queue(queue) if queue is not None else 0)
     say(f"{count} replayed")

@@ -1,4 +1,4 @@
-"""The message bus as services see it."""
+"""The message bus as services see it. Adapters: ``LocalBus``, ``RabbitMqBus``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,25 @@ from typing import Protocol
 from yuanlian.kit.messaging.message import Message
 
 Handler = Callable[[Sequence[Message]], Awaitable[None]]
+
+
+class BusError(Exception):
+    """The bus cannot do what it was asked to."""
+
+
+class BusUnavailableError(BusError):
+    """The broker does not answer, or has not said that it has the messages. Try again later."""
+
+
+class MessageRefusedError(BusError):
+    """No broker would ever take this message: it is too large, or a name in it too long.
+
+    ``message``: the first such. Nothing of the same ``publish`` was sent.
+    """
+
+    def __init__(self, message: Message, reason: str) -> None:
+        super().__init__(f"{message.id}: {reason}")
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,20 +24,14 @@ class Requeue(Protocol):
         ...
 
 
-class DeadLetters:
-    def __init__(self, database: Database, bus: Requeue) -> None:
-        self._database = database
-        self._bus = bus
+class DeadLetters(Protocol):
+    """``id`` of a letter is its number, larger for one that died later in the same place."""
 
     async def list(
         self, limit: int = 50, cursor: int | None = None, queue: str | None = None
     ) -> tuple[list[DeadLetter], int | None]:
         """Newest first, and the cursor of the next page (None: there is none)."""
-        found = await self._database.read(
-            lambda session: repository.select_dead(session, limit + 1, cursor, queue)
-        )
-        page = found[:limit]
-        return page, page[-1].id if len(found) > limit else None
+        ...
 
     async def replay(self, ids: Sequence[int]) -> int:
         """Puts these back into the queues they died in, with their whole retry budget.
@@ -45,11 +39,36 @@ class DeadLetters:
         Returns how many. One that cannot be read as a message stays. A crash in the middle may
         replay a message twice; its consumers tell by its id.
         """
+        ...
+
+    async def replay_queue(self, queue: str) -> int:
+        """Replays everything that died in this queue until now, oldest first; returns how many."""
+        ...
+
+    async def discard(self, ids: Sequence[int]) -> int: ...
+
+
+class DatabaseDeadLetters:
+    """The queues of ``LocalBus``, and with any bus what could not leave the outbox."""
+
+    def __init__(self, database: Database, bus: Requeue) -> None:
+        self._database = database
+        self._bus = bus
+
+    async def list(
+        self, limit: int = 50, cursor: int | None = None, queue: str | None = None
+    ) -> tuple[list[DeadLetter], int | None]:
+        found = await self._database.read(
+            lambda session: repository.select_dead(session, limit + 1, cursor, queue)
+        )
+        page = found[:limit]
+        return page, page[-1].id if len(found) > limit else None
+
+    async def replay(self, ids: Sequence[int]) -> int:
         letters = await self._database.read(lambda session: repository.select_dead_by_id(session, ids))
         return await self._replay(letters)
 
     async def replay_queue(self, queue: str) -> int:
-        """Replays everything that died in this queue until now, oldest first; returns how many."""
         newest, _ = await self.list(1, queue=queue)
         replayed = after = 0
         while newest and after < newest[0].id:
@@ -87,3 +106,29 @@ class DeadLetters:
         else:
             await self._bus.requeue(queue, [*messages.values()])
         await self._database.write(lambda session: repository.delete_dead(session, [*messages]))
+
+
+class JoinedDeadLetters:
+    """Those of the broker, whose numbers are the larger ones, and then those of the database."""
+
+    def __init__(self, broker: DeadLetters, database: DeadLetters) -> None:
+        self._broker = broker
+        self._database = database
+
+    async def list(
+        self, limit: int = 50, cursor: int | None = None, queue: str | None = None
+    ) -> tuple[list[DeadLetter], int | None]:
+        found, _ = await self._broker.list(limit + 1, cursor, queue)
+        if len(found) <= limit:
+            found += (await self._database.list(limit + 1 - len(found), cursor, queue))[0]
+        page = found[:limit]
+        return page, page[-1].id if len(found) > limit else None
+
+    async def replay(self, ids: Sequence[int]) -> int:
+        return await self._broker.replay(ids) + await self._database.replay(ids)
+
+    async def replay_queue(self, queue: str) -> int:
+        return await self._broker.replay_queue(queue) + await self._database.replay_queue(queue)
+
+    async def discard(self, ids: Sequence[int]) -> int:
+        return await self._broker.discard(ids) + await self._database.discard(ids)

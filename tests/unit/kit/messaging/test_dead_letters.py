@@ -9,7 +9,7 @@ from tests.unit.kit.messaging.store import Run, ids, in_outbox, messages
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.messaging import dead_letters
-from yuanlian.kit.messaging.dead_letters import DeadLetters
+from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters
 from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import encode
@@ -45,7 +45,7 @@ async def queued(database: SqliteDatabase) -> list[tuple[str, str, int]]:
 
 def test_the_list_is_newest_first_in_pages_and_by_queue(database: SqliteDatabase, run: Run) -> None:
     async def scenario() -> None:
-        letters = DeadLetters(database, LocalBus(database, SystemClock()))
+        letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         first, other, second = messages(2), messages(1), messages(3)
         await bury(database, "a", first)
         await bury(database, "b", other)
@@ -62,7 +62,7 @@ def test_the_list_is_newest_first_in_pages_and_by_queue(database: SqliteDatabase
 
 def test_a_whole_queue_is_replayed_oldest_first(database: SqliteDatabase, run: Run) -> None:
     async def scenario() -> None:
-        letters = DeadLetters(database, LocalBus(database, SystemClock()))
+        letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         dead, other = messages(dead_letters.PAGE + 1), messages(1)
         await bury(database, "a", dead)
         await bury(database, "b", other)
@@ -76,7 +76,7 @@ def test_a_whole_queue_is_replayed_oldest_first(database: SqliteDatabase, run: R
 
 def test_an_unknown_id_or_an_empty_queue_replays_nothing(database: SqliteDatabase, run: Run) -> None:
     async def scenario() -> None:
-        letters = DeadLetters(database, LocalBus(database, SystemClock()))
+        letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         assert await letters.replay([42]) == 0
         assert await letters.replay_queue("nowhere") == 0
         assert await queued(database) == []
@@ -86,7 +86,7 @@ def test_an_unknown_id_or_an_empty_queue_replays_nothing(database: SqliteDatabas
 
 def test_what_died_in_the_outbox_returns_to_the_outbox(database: SqliteDatabase, run: Run) -> None:
     async def scenario() -> None:
-        letters = DeadLetters(database, LocalBus(database, SystemClock()))
+        letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         dead = messages(2)
         await bury(database, "outbox", dead)
         assert await letters.replay_queue("outbox") == 2
@@ -98,7 +98,7 @@ def test_what_died_in_the_outbox_returns_to_the_outbox(database: SqliteDatabase,
 
 def test_a_discarded_letter_is_gone(database: SqliteDatabase, run: Run) -> None:
     async def scenario() -> None:
-        letters = DeadLetters(database, LocalBus(database, SystemClock()))
+        letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         await bury(database, "a", messages(2))
         (newest, oldest), _ = await letters.list()
         assert await letters.discard([newest.id, 999]) == 1

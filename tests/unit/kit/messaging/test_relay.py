@@ -15,7 +15,7 @@ from yuanlian.kit.clock import ManualClock, SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.messaging import inbox, outbox
 from yuanlian.kit.messaging.bus import Subscription
-from yuanlian.kit.messaging.dead_letters import DeadLetters
+from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters
 from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.relay import Relay
@@ -215,7 +215,7 @@ def test_a_row_that_is_not_a_message_is_put_aside_and_can_be_replayed(
         await until_empty(database)
         await relay.stop()
         assert bus.published == ids(sent)
-        (letter,), _ = await DeadLetters(database, bus).list()
+        (letter,), _ = await DatabaseDeadLetters(database, bus).list()
         assert (letter.queue, letter.message_id, letter.body) == ("outbox", "msg_x", '{"id": 7}')
 
     run(scenario)

@@ -1,0 +1,196 @@
+"""One queue of RabbitMQ and the task that empties it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+import structlog
+from pamqp.header import ContentHeader
+
+from yuanlian.kit.clock import Clock
+from yuanlian.kit.messaging import rabbitmq_wire as wire
+from yuanlian.kit.messaging.bus import BusError, Subscription
+from yuanlian.kit.messaging.delivery import Dead, Delivery, Done, Outcome, Retry, deliver, reason
+from yuanlian.kit.messaging.message import Message
+from yuanlian.kit.messaging.rabbitmq_channel import Lane, Link, asked
+from yuanlian.kit.messaging.rabbitmq_parcels import ATTEMPT, dead_letter, retried
+from yuanlian.kit.messaging.rabbitmq_publisher import Parcel, Publisher
+from yuanlian.kit.messaging.repository import decode
+from yuanlian.kit.messaging.waiting import Signal, pause_after
+
+PREFETCH_BATCHES = 4
+"""Batches that RabbitMQ may have handed out and not yet heard of: one at hand, the others on their way."""
+CANCEL_S = 5.0
+
+_log = structlog.get_logger("bus")
+
+
+class Arrived(NamedTuple):
+    """``tag`` means something on ``lane`` only."""
+
+    lane: Lane
+    tag: int
+    header: bytes
+    body: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Incoming(Delivery):
+    """A message that could be read."""
+
+    tag: int = 0
+
+
+class RabbitMqQueue:
+    """What arrives is gathered in memory and handed out in batches; a batch is acknowledged as a whole.
+
+    A failure is first published to where it goes, confirmed, and then acknowledged: at every instant
+    the message is in a queue. When the channel has been lost meanwhile nothing is acknowledged; the
+    broker hands the batch out again, perhaps to another process.
+    """
+
+    def __init__(self, subscription: Subscription, publisher: Publisher, clock: Clock) -> None:
+        self.name = subscription.queue
+        self._handler = subscription.handler
+        self._limit = subscription.batch
+        self._publisher = publisher
+        self._clock = clock
+        self._ready: deque[Arrived] = deque()
+        self._lane: Lane | None = None
+        self._failures = 0
+        self._wake = Signal()
+        self._stopped = Signal()
+
+    async def attach(self, link: Link) -> None:
+        """Begins to consume on a channel of this connection; what another has brought is forgotten."""
+        lane = await link.lane(confirms=False)
+        await asked(lane.channel.basic_qos(prefetch_count=self._limit * PREFETCH_BATCHES))
+        lane.on_message = lambda _, arguments, header, body: self._arrived(lane, arguments, header, body)
+        # The queue was deleted, or its leader lost; a channel that ended ends its connection, too.
+        lane.channel.on_consumer_cancel_callbacks.add(lambda _: link.drop())
+        lane.on_closed = link.drop
+        self._ready.clear()
+        self._lane = lane
+        await asked(lane.channel.basic_consume(self.name, _never_called, consumer_tag=self.name))
+
+    async def detach(self) -> None:
+        """Nothing new arrives. What has, and is not at hand, goes back when the connection is closed."""
+        self._stopped.set()
+        self._wake.set()
+        lane = self._lane
+        if lane is not None and not lane.gone():
+            lane.on_closed = None
+            with contextlib.suppress(BusError, TimeoutError):  # gone: then nothing arrives either
+                async with asyncio.timeout(CANCEL_S):
+                    await asked(lane.channel.basic_cancel(self.name))
+
+    def start(self) -> None:
+        self._stopped.clear()
+
+    async def run(self) -> None:
+        """Call after ``start``; returns after ``detach``, when the batch at hand is settled."""
+        while not self._stopped.is_set():
+            if not self._ready:
+                self._wake.clear()
+                await self._wake.within(3600)
+                continue
+            size = min(len(self._ready), self._limit)
+            await self._take([self._ready.popleft() for _ in range(size)])
+            if self._failures:
+                await self._stopped.within(pause_after(self._failures))
+        self._ready.clear()
+        self._lane = None
+
+    def _arrived(self, lane: Lane, arguments: bytes, header: bytes, body: bytes) -> None:
+        if lane is self._lane:
+            self._ready.append(Arrived(lane, wire.delivery_tag(arguments), header, body))
+            self._wake.set()
+
+    async def _take(self, batch: Sequence[Arrived]) -> None:
+        incoming: list[Incoming] = []
+        failed: dict[int, Parcel] = {}
+        for one in batch:
+            try:
+                incoming.append(Incoming(decode(one.body), _attempt(one.header), one.tag))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                failed[one.tag] = self._buried(one, reason(error), 1)
+        by_tag = {one.tag: one for one in batch}
+        if incoming:
+            outcomes = await deliver(self.name, self._handler, incoming)
+            for delivery, outcome in zip(incoming, outcomes, strict=True):
+                parcel = self._parcel(by_tag[delivery.tag], delivery, outcome)
+                if parcel is not None:
+                    failed[delivery.tag] = parcel
+        await self._settle(batch, failed)
+
+    def _parcel(self, arrived: Arrived, delivery: Incoming, outcome: Outcome) -> Parcel | None:
+        match outcome:
+            case Done():
+                return None
+            case Retry(after_ms, why):
+                return retried(self.name, delivery.message, arrived.body, delivery.attempt + 1, after_ms, why)
+            case Dead(why):
+                return self._buried(arrived, why, delivery.attempt + 1, delivery.message)
+
+    def _buried(self, one: Arrived, why: str, attempts: int, message: Message | None = None) -> Parcel:
+        id_ = message.id if message is not None else str(_content(one.header).properties.message_id or "")
+        return dead_letter(self.name, message, id_, one.body, why, attempts, self._clock.now_ms())
+
+    async def _settle(self, batch: Sequence[Arrived], failed: dict[int, Parcel]) -> None:
+        lane = batch[0].lane
+        if lane.gone():
+            _log.info("channel lost, its batch comes again", queue=self.name, size=len(batch))
+            return
+        kept = True
+        if failed:
+            try:
+                await self._publisher.publish(list(failed.values()))
+            except BusError as error:
+                kept = False
+                self._failures += 1
+                _log.warning(
+                    "failures not put away, they come again",
+                    queue=self.name,
+                    size=len(failed),
+                    error=reason(error),
+                    retry_in_s=pause_after(self._failures),
+                )
+        if lane.gone():
+            return
+        if kept:
+            self._failures = 0
+            # Every earlier delivery on this channel has been settled by an earlier batch.
+            lane.write(wire.ack_frame(lane.number, batch[-1].tag, multiple=True))
+        else:
+            lane.write(b"".join(_settled_alone(lane.number, one.tag, one.tag not in failed) for one in batch))
+
+
+def _settled_alone(channel: int, tag: int, done: bool) -> bytes:
+    return wire.ack_frame(channel, tag, multiple=False) if done else wire.requeue_frame(channel, tag)
+
+
+def _attempt(header: bytes) -> int:
+    """Failed deliveries before this one: nearly always none, which is told without reading the headers."""
+    if ATTEMPT.encode() not in header:
+        return 0
+    headers = _content(header).properties.headers or {}
+    try:
+        return max(int(str(headers.get(ATTEMPT, 0))), 0)
+    except ValueError:
+        return 0
+
+
+def _content(header: bytes) -> ContentHeader:
+    content = ContentHeader()
+    content.unmarshal(header)
+    return content
+
+
+async def _never_called(_: object) -> None:
+    """aiormq wants one; deliveries do not come to it."""

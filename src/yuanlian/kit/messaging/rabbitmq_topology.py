@@ -1,0 +1,97 @@
+"""Exchanges, queues and bindings. CONTRACT §8, decision record 0013.
+
+A message is published to ``kindergarten.topic`` with its type as routing key and lands in every queue bound
+to the type. What failed goes to ``<queue>.retry.<seconds>``, whose time to live brings it back to the
+queue; what is given up goes to ``<queue>.dead``. ``kindergarten.direct`` reaches one queue by its name,
+``kindergarten.fanout`` all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
+
+from yuanlian.kit.messaging.bus import BusError
+from yuanlian.kit.messaging.delivery import BACKOFF_SECONDS
+from yuanlian.kit.messaging.rabbitmq_channel import Link, asked
+
+DIRECT, FANOUT, TOPIC = "kindergarten.direct", "kindergarten.fanout", "kindergarten.topic"
+_EXCHANGES = {DIRECT: "direct", FANOUT: "fanout", TOPIC: "topic"}
+
+RETURNS = 100
+"""How often RabbitMQ may hand a message out again before it calls it dead: what ends every process that
+touches it must not do so for ever. Said here because the default differs between its versions."""
+LOOKS = 1_000_000
+"""The same of dead letters: looking at them takes them and gives them back."""
+
+Bindings = Mapping[str, Sequence[str]]
+"""Queue and the message types that go there."""
+
+
+def dead(queue: str) -> str:
+    return f"{queue}.dead"
+
+
+def retry(queue: str, seconds: int) -> str:
+    return f"{queue}.retry.{seconds}"
+
+
+async def declare(link: Link, bindings: Bindings, second_ms: int) -> None:
+    """All of it; what is there already stays as it is.
+
+    Raises:
+        BusError: a queue or exchange of this name is there with other arguments, or may not be declared.
+    """
+    channel = await link.channel()
+    for name, kind in _EXCHANGES.items():
+        await _checked(channel.exchange_declare(name, exchange_type=kind, durable=True), f"exchange {name}")
+    await channel.close()
+    await asyncio.gather(
+        *(_declare_family(link, queue, types, second_ms) for queue, types in bindings.items())
+    )
+
+
+async def _declare_family(link: Link, queue: str, types: Sequence[str], second_ms: int) -> None:
+    channel = await link.channel()
+    await _declare(channel, dead(queue), {"x-delivery-limit": LOOKS})
+    for seconds in BACKOFF_SECONDS:
+        back = {"x-message-ttl": seconds * second_ms, **_leads_to(queue)}
+        await _declare(channel, retry(queue, seconds), back)
+    await _declare(channel, queue, {"x-delivery-limit": RETURNS, **_leads_to(dead(queue))})
+    for exchange, key in ((DIRECT, queue), (FANOUT, ""), *((TOPIC, type_) for type_ in types)):
+        await _checked(channel.queue_bind(queue, exchange, key), f"binding of {queue} to {exchange}")
+    await channel.close()
+
+
+def _leads_to(queue: str) -> dict[str, Any]:
+    """Where a message goes when its time is up, or its limit reached: confirmed there before it leaves
+    here (RabbitMQ 3.10), which is only to be had without dropping at the head."""
+    return {
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": queue,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+async def _declare(channel: AbstractChannel, queue: str, arguments: dict[str, Any]) -> None:
+    quorum = {"x-queue-type": "quorum", **arguments}
+    await _checked(channel.queue_declare(queue, durable=True, arguments=quorum), f"queue {queue}")
+
+
+async def _checked(declaring: Any, what: str) -> None:
+    try:
+        await asked(declaring)
+    except ChannelPreconditionFailed as error:
+        raise BusError(
+            f"{what} is there with other arguments than this release gives it ({error}); "
+            "let it run empty, delete it and start again"
+        ) from error
+    except ChannelAccessRefused as error:
+        raise BusError(
+            f"{what}: the user needs the configure, write and read permissions ({error})"
+        ) from error

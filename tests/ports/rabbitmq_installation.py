@@ -1,0 +1,89 @@
+"""A RabbitMQ, and a database for the outbox, as the bus suite wants them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiormq
+
+from deploy.servers.rabbitmq import RabbitMq
+from yuanlian.kit.clock import ManualClock, SystemClock
+from yuanlian.kit.database.schema import Base
+from yuanlian.kit.database.sqlite import SqliteDatabase
+from yuanlian.kit.messaging.bus import Bus
+from yuanlian.kit.messaging.dead_letters import DeadLetters
+from yuanlian.kit.messaging.delivery import BACKOFF_SECONDS
+from yuanlian.kit.messaging.rabbitmq import RabbitMqBus
+from yuanlian.kit.messaging.rabbitmq_dead_letters import RabbitMqDeadLetters
+from yuanlian.kit.messaging.rabbitmq_topology import dead, retry
+from yuanlian.kit.messaging.relay import Relay
+
+SECOND_MS = 10
+"""A second of backoff lasts so long here: the steps are 10 ms, 50 ms, 300 ms and 3 s."""
+
+
+class RabbitMqInstallation:
+    def __init__(self, server: RabbitMq, folder: Path, second_ms: int = SECOND_MS) -> None:
+        self.server = server
+        self.path = folder / "yuanlian.db"
+        self.database = SqliteDatabase(self.path)
+        self.database.migrate(lambda connection: Base.metadata.create_all(connection))
+        self.clock = ManualClock(SystemClock().now_ms())
+        self._second_ms = second_ms
+        self._buses: list[RabbitMqBus] = []
+
+    def bus(self, **options: Any) -> RabbitMqBus:
+        bus = RabbitMqBus(self.server.url, SystemClock(), **{"second_ms": self._second_ms} | options)
+        self._buses.append(bus)
+        return bus
+
+    def relay(self, bus: Bus) -> Relay:
+        return Relay(self.database, bus, self.clock, poll=0.01)
+
+    def dead_letters(self, bus: Bus) -> DeadLetters:
+        assert isinstance(bus, RabbitMqBus)
+        return RabbitMqDeadLetters(bus, self.server.url)
+
+    def now_ms(self) -> int:
+        return self.clock.now_ms()
+
+    def advance(self, ms: int) -> None:
+        """For the outbox; the queues of RabbitMQ have a clock of their own."""
+        self.clock.advance(ms)
+
+    @property
+    def queues(self) -> set[str]:
+        names = {queue for bus in self._buses for queue in bus.bindings}
+        return names | {dead(name) for name in names} | {retry(n, s) for n in names for s in BACKOFF_SECONDS}
+
+    async def counts(self) -> dict[str, int]:
+        """Messages that lie ready, in those queues that have any."""
+        found: dict[str, int] = {}
+
+        async def count(channel: aiormq.abc.AbstractChannel, name: str) -> None:
+            ok = await channel.queue_declare(name, passive=True)
+            if ok.message_count:
+                found[name] = ok.message_count
+
+        await self._each(count)
+        return found
+
+    async def close(self) -> None:
+        for bus in self._buses:
+            await bus.stop()
+        if self.server.process is not None:
+            await self._each(lambda channel, name: channel.queue_delete(name))
+        await self.database.close()
+
+    async def _each(self, work: Callable[[aiormq.abc.AbstractChannel, str], Any]) -> None:
+        connection = await aiormq.connect(self.server.url)
+        try:
+            channel = await connection.channel()
+            for name in self.queues:
+                await work(channel, name)
+        finally:
+            await connection.close()
+            await asyncio.sleep(0)
