@@ -13,13 +13,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import cast
 
-import httptools
 import structlog
 
 from yuanlian.gateway.body import is_complete, size
 from yuanlian.gateway.handler import Handler
 from yuanlian.gateway.http import SAFE_METHODS, RefusedError, Request
-from yuanlian.gateway.intake import Intake, Limits
+from yuanlian.gateway.intake import Intake
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.peers import Peers
 from yuanlian.gateway.response import BrokenResponseError, ResponseWriter
@@ -88,17 +88,14 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(RefusedError(ServiceUnavailableError(_TOO_MANY)))
 
     def data_received(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest and not self._deaf:
+        size, taken = len(data), 0
+        while taken < size and not self._deaf:
             try:
-                self._intake.feed(rest)
-                break
+                taken += self._intake.feed(memoryview(data)[taken:] if taken else data)
             except RefusedError as refusal:
                 self._refuse(refusal)
-            except httptools.HttpParserUpgrade as upgrade:
-                rest = rest[upgrade.args[0] :]
-                if self._intake.upgrading is not None:
-                    self._leave_http(self._intake.upgrading, bytes(rest))
+            if self._intake.upgrading is not None and not self._deaf:
+                self._leave_http(self._intake.upgrading, data[taken:])
         if self._task is None:
             if not self._deaf:
                 self._await_more()
@@ -337,10 +334,16 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._refuse(RefusedError(ValidationError(_TIMED_OUT), 408))
 
-    def drain(self) -> None:
-        """Answers what was asked, then closes."""
+    @property
+    def arriving(self) -> bool:
+        """Its TLS handshake is under way."""
+        return self.transport is None and not self._deaf
+
+    def drain(self, *, wait: bool = False) -> None:
+        """Answers what was asked, then closes; ``wait``: one who came just now may still ask."""
         self._draining = True
-        if self._task is None and self.transport is not None and (self._intake.idle or self._deaf):
+        idle = self._task is None and (self._intake.idle or self._deaf)
+        if idle and not wait and self.transport is not None:
             self.transport.close()
 
     def abort(self) -> None:

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from yuanlian.gateway.connection import HttpConnection
 from yuanlian.gateway.handler import Handler
-from yuanlian.gateway.intake import Limits
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.peers import Peers, nobody
+from yuanlian.gateway.secure import SecureHandler
 
-_BACKLOG = 4096
+_OWN = -1
+BACKLOG = 4096
+"""Connections that wait to be accepted; the kernel allows no more than ``net.core.somaxconn``."""
+HANDSHAKE_S = 10.0
+FAREWELL_S = 1.0
+"""For a TLS client to answer our closing."""
+ARRIVAL_S = 1.0
+"""How long one who connected just before a stop is waited for, so that its request is answered."""
+_LOOK_S = 0.01
 
 
 class GatewayServer:
-    """Serves one address. Use one for the public listener and one for the admin listener.
+    """Serves one address, or sockets that listen already. Use one for the public listener and one for the
+    admin listener.
 
     ``exempt`` says of an address that it may have any number of connections (proxies in front of us).
+    ``tls``: the context of a listener that speaks TLS and nothing else.
     """
 
     def __init__(
@@ -27,12 +42,15 @@ class GatewayServer:
         observer: Observer,
         limits: Limits | None = None,
         exempt: Callable[[str], bool] = nobody,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._handler = handler
+        self._handler = handler if tls is None else SecureHandler(handler)
         self._observer = observer
         self._limits = limits or Limits()
+        self._tls = tls
         self._connections: Peers[HttpConnection] = Peers(self._limits.connections_per_address, exempt)
-        self._server: asyncio.Server | None = None
+        self._arrivals: deque[tuple[float, HttpConnection]] = deque()
+        self._servers: dict[int, asyncio.Server] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -41,33 +59,84 @@ class GatewayServer:
         Raises:
             OSError: the address is taken or may not be used.
         """
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: HttpConnection(self._handler, self._observer, self._limits, self._connections),
-            host,
-            port,
-            backlog=_BACKLOG,
+        server = await asyncio.get_running_loop().create_server(
+            self._connection, host, port, backlog=BACKLOG, **self._tls_options()
         )
-        self._sweeper = asyncio.create_task(self._sweep())
-        bound: int = self._server.sockets[0].getsockname()[1]
+        self._servers[_OWN] = server
+        self._begin()
+        bound: int = server.sockets[0].getsockname()[1]
         return bound
 
-    async def stop(self, drain_s: float = 5.0) -> None:
-        """Accepts nothing more, closes idle connections, lets requests under way finish for
-        ``drain_s`` seconds, then cuts what is left. WebSockets end with their own handler."""
-        if self._server is None or self._sweeper is None:
+    async def accept_from(self, listening: socket.socket) -> None:
+        """Accepts what arrives at a socket that listens already, beside what it accepts from so far. The
+        socket stays the caller's."""
+        if listening.fileno() in self._servers:
             return
-        self._server.close()
-        for connection in list(self._connections):
-            connection.drain()
+        self._servers[listening.fileno()] = await asyncio.get_running_loop().create_server(
+            self._connection, sock=listening.dup(), backlog=BACKLOG, **self._tls_options()
+        )
+        self._begin()
+
+    def leave(self, listening: socket.socket) -> None:
+        """Accepts from it no more; what has connected stays, what waits is for whoever accepts next."""
+        server = self._servers.pop(listening.fileno(), None)
+        if server is not None:
+            server.close()
+
+    async def stop(self, drain_s: float = 5.0) -> None:
+        """Accepts who has connected already and then nobody, closes idle connections, lets requests under
+        way finish for ``drain_s`` seconds, then cuts what is left. WebSockets end with their own handler.
+
+        Linux resets connections that wait in the queue of a listening socket whose last descriptor is
+        closed; hence one more turn of the event loop, which accepts all that wait. What connects between
+        that turn and the closing is lost to it: only another process with the same socket can avoid that.
+        """
+        if self._sweeper is None:
+            return
+        await asyncio.sleep(_LOOK_S)
+        stopped = asyncio.get_running_loop().time()
+        for server in self._servers.values():
+            server.close()
+        self._servers.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
-                while self._connections:  # noqa: ASYNC110 - the last to leave has many ways to do so
-                    await asyncio.sleep(0.01)
+                while self._drain(stopped):  # noqa: ASYNC110 - the last to leave has many ways to do so
+                    await asyncio.sleep(_LOOK_S)
         for connection in list(self._connections):
             connection.abort()
         self._sweeper.cancel()
         await asyncio.sleep(0)
-        self._server = self._sweeper = None
+        self._sweeper = None
+
+    def _connection(self) -> HttpConnection:
+        connection = HttpConnection(self._handler, self._observer, self._limits, self._connections)
+        self._arrivals.append((asyncio.get_running_loop().time(), connection))
+        return connection
+
+    def _tls_options(self) -> dict[str, Any]:
+        if self._tls is None:
+            return {}
+        return {
+            "ssl": self._tls,
+            "ssl_handshake_timeout": HANDSHAKE_S,
+            "ssl_shutdown_timeout": FAREWELL_S,
+        }
+
+    def _begin(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
+
+    def _drain(self, stopped: float) -> int:
+        """Lets go whoever can; returns how many are left, handshakes under way included."""
+        recent = self._arrived_since(max(stopped, asyncio.get_running_loop().time()) - ARRIVAL_S)
+        for connection in list(self._connections):
+            connection.drain(wait=connection in recent)
+        return len(self._connections) + sum(connection.arriving for connection in recent)
+
+    def _arrived_since(self, since: float) -> set[HttpConnection]:
+        while self._arrivals and self._arrivals[0][0] < since:
+            self._arrivals.popleft()
+        return {connection for _, connection in self._arrivals}
 
     async def _sweep(self) -> None:
         """One look at everybody's deadline now and then costs less than a timer per request."""
@@ -75,5 +144,6 @@ class GatewayServer:
         while True:
             await asyncio.sleep(self._limits.sweep_s)
             now = loop.time()
+            self._arrived_since(now - ARRIVAL_S)
             for connection in list(self._connections):
                 connection.check_deadline(now)
