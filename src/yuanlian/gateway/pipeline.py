@@ -16,6 +16,7 @@ from yuanlian.gateway.rate_limit import limit_key, limit_lines
 from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.routes import Route, RouteTable
 from yuanlian.gateway.upgrade import UpgradeHandler
+from yuanlian.gateway.upstreams.tunnel import Admitted, TunnelUpstream
 from yuanlian.gateway.upstreams.upstream import Upstream, UpstreamRequest
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import AppError, MethodNotAllowedError, ServiceUnavailableError, ValidationError
@@ -37,7 +38,8 @@ class Gateway:
     """Implements ``Handler`` for the public listener.
 
     ``upstreams``: by service name, as in the routing table. ``trusted_proxies``: addresses or
-    networks whose ``X-Forwarded-*`` headers are believed.
+    networks whose ``X-Forwarded-*`` headers are believed. ``tunnels``: set it to let routes with
+    ``upgrade`` leave HTTP.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Gateway:
         self._pages = pages
         self._websocket = websocket
         self._proxies = trusted_proxies or TrustedProxies()
+        self.tunnels: UpgradeHandler | None = None
 
     def replace_routes(self, table: RouteTable) -> None:
         """The next request uses ``table``; those under way keep the route they have."""
@@ -84,10 +87,11 @@ class Gateway:
         return route.max_body_bytes
 
     def upgrade(self, request: Request) -> UpgradeHandler | None:
-        asks = request.method == "GET" and request.path == WEBSOCKET_PATH
-        if asks and b"websocket" in tokens(request.first.get(b"upgrade", b"")):
-            return self._websocket
-        return None
+        if request.method != "GET":
+            return None
+        if request.path == WEBSOCKET_PATH:
+            return self._websocket if b"websocket" in tokens(request.first.get(b"upgrade", b"")) else None
+        return self.tunnels if self.tunnels is not None and self._tunnel(request) else None
 
     async def handle(self, request: Request, response: ResponseWriter) -> None:
         path = safe_path(request.path)
@@ -100,6 +104,34 @@ class Gateway:
             raise ValidationError(_NEEDS_UPGRADE)
         if request.method == "OPTIONS" and self._answer_beforehand(request, path, response):
             return
+        upstream, outgoing, _ = await self._admit(request, path, response)
+        request.forwarded = True
+        try:
+            await upstream.forward(outgoing, response)
+        finally:
+            request.instance = outgoing.instance
+
+    async def admit_tunnel(self, request: Request, response: ResponseWriter) -> Admitted:
+        """A request for which ``upgrade`` has found the tunnels: the same rules as for any other."""
+        protocol = self._tunnel(request)
+        path = safe_path(request.path)
+        upstream, outgoing, caller = await self._admit(request, path, response)
+        if protocol is None or not isinstance(upstream, TunnelUpstream):
+            raise ServiceUnavailableError  # another table has come meanwhile
+        return Admitted(upstream, outgoing, protocol, caller)
+
+    # --- steps --------------------------------------------------------------------------------
+
+    def _match(self, request: Request, path: SafePath) -> Route:
+        route = request.matched = self.table.find(request.method, path)
+        request.route = route.path
+        request.standing = route.standing_for(request)
+        return route
+
+    async def _admit(
+        self, request: Request, path: SafePath, response: ResponseWriter
+    ) -> tuple[Upstream, UpstreamRequest, Caller | None]:
+        """Everything that has to hold before an upstream hears of a request."""
         route = request.matched or self._match(request, path)
         origin = self._proxies.origin(request)
         caller = self._authenticator.authenticate(request) if route.auth else None
@@ -110,7 +142,7 @@ class Gateway:
         upstream = self._upstreams.get(route.service)
         if upstream is None:
             raise ServiceUnavailableError
-        forwarded = UpstreamRequest(
+        outgoing = UpstreamRequest(
             method="GET" if request.method == "HEAD" else request.method,
             path=path.text,
             raw_path=path.normal,
@@ -123,19 +155,18 @@ class Gateway:
             retries=route.retries,
             route=route.path,
         )
-        request.forwarded = True
+        return upstream, outgoing, caller
+
+    def _tunnel(self, request: Request) -> bytes | None:
+        """What a request asks to speak instead of HTTP, when its route lets it and its upstream can."""
         try:
-            await upstream.forward(forwarded, response)
-        finally:
-            request.instance = forwarded.instance
-
-    # --- steps --------------------------------------------------------------------------------
-
-    def _match(self, request: Request, path: SafePath) -> Route:
-        route = request.matched = self.table.find(request.method, path)
-        request.route = route.path
-        request.standing = route.standing_for(request)
-        return route
+            route = request.matched or self._match(request, safe_path(request.path))
+        except AppError:
+            return None  # answered as any request
+        if not route.upgrade or not isinstance(self._upstreams.get(route.service), TunnelUpstream):
+            return None
+        asked = tokens(request.first.get(b"upgrade", b""))
+        return next((protocol for protocol in asked if protocol in route.upgrade), None)
 
     def _answer_beforehand(self, request: Request, path: SafePath, response: ResponseWriter) -> bool:
         """Whether it is a preflight to a route that other sites may use; it carries no token."""

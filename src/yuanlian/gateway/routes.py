@@ -43,6 +43,7 @@ class Route:
     cors: Cors | None
     standing: AnswerHeaders
     standing_by_origin: dict[bytes, AnswerHeaders]
+    upgrade: frozenset[bytes]
 
     @classmethod
     def of(cls, entry: Entry) -> Route:
@@ -62,6 +63,7 @@ class Route:
             cors=cors,
             standing=_standing(entry, cors, None),
             standing_by_origin={o: _standing(entry, cors, o) for o in cors.origins} if cors else {},
+            upgrade=frozenset(protocol.encode() for protocol in entry.upgrade),
         )
 
     def standing_for(self, request: Request) -> AnswerHeaders:
@@ -87,7 +89,8 @@ class _Node:
     below: list[Route] = field(default_factory=list)
 
 
-_INTERNAL = "internal"
+INTERNAL = "internal"
+"""What services say to each other is below it, and not for the public."""
 
 
 class RouteTable:
@@ -116,8 +119,8 @@ class RouteTable:
             NotFoundError: no path matches. MethodNotAllowedError: with ``Allow``.
         """
         segments = path.strip("/").split("/")
-        # What services say to each other is not for the public, whatever a table says (``/**``).
-        candidates = _find(self._root, segments, 0) if segments[0] != _INTERNAL else []
+        # Whatever a table says (``/**``), nothing from outside gets below ``/internal``.
+        candidates = _find(self._root, segments, 0) if segments[0] != INTERNAL else []
         for route in candidates:
             if method in route.methods:
                 return route

@@ -11,6 +11,8 @@ from yuanlian.gateway import answer_headers
 from yuanlian.gateway.cors import CorsRule
 from yuanlian.gateway.http import Method
 
+Protocol = Annotated[str, msgspec.Meta(pattern="^(?!h2c$)[a-z0-9][a-z0-9.-]*$")]
+"""What a route may leave HTTP for, ``websocket`` mostly. Not ``h2c``: it would be HTTP again, unchecked."""
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -42,6 +44,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     retries: Annotated[int, msgspec.Meta(ge=0, le=5)] = 0
     cors: CorsRule | None = None
     headers: dict[str, str | None] = {}
+    upgrade: list[Protocol] = []
 
     def __post_init__(self) -> None:
         for name, value in self.headers.items():
@@ -53,7 +56,20 @@ def parse(text: str) -> list[Entry]:
     """The entries under ``routes:``.
 
     Raises:
-        RoutesError: not YAML, an unknown or missing field, a wrong value, a path or method twice.
+        RoutesError: not YAML, an unknown or missing field, a wrong value, a path or method twice; of
+            several, the first.
+    """
+    entries, refusals = read(text)
+    if refusals:
+        raise refusals[0]
+    return [entry for _, entry in entries]
+
+
+def read(text: str) -> tuple[list[tuple[int, Entry]], list[RoutesError]]:
+    """All usable entries with their lines, and what is wrong with the others, in order of lines.
+
+    Raises:
+        RoutesError: the text as a whole is no table.
     """
     try:
         document = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -64,14 +80,25 @@ def parse(text: str) -> list[Entry]:
         raise RoutesError(1, str(error)) from None
     except RecursionError:
         raise RoutesError(1, "nested too deeply") from None
-    entries = [(node, _entry(node)) for node in _items(document)]
-    _refuse_repeats([(node.start_mark.line + 1, entry) for node, entry in entries])
-    return [entry for _, entry in entries]
+    entries: list[tuple[int, Entry]] = []
+    refusals: list[RoutesError] = []
+    seen: dict[tuple[str, str], int] = {}
+    for node in _items(document):
+        line = node.start_mark.line + 1
+        try:
+            entry = _entry(node)
+            _refuse_repeats(line, entry, seen)
+        except RoutesError as refusal:
+            refusals.append(refusal)
+        else:
+            entries.append((line, entry))
+    return entries, refusals
 
 
 def _items(document: yaml.Node | None) -> list[yaml.Node]:
     if not isinstance(document, yaml.MappingNode):
         raise RoutesError(1, "expected a mapping with the key `routes`")
+    _refuse_keys_given_twice(document)
     for key, value in document.value:
         if key.value != "routes":
             raise RoutesError(key.start_mark.line + 1, f"unknown key `{key.value}`")
@@ -82,8 +109,21 @@ def _items(document: yaml.Node | None) -> list[yaml.Node]:
     raise RoutesError(1, "expected a mapping with the key `routes`")
 
 
+def _refuse_keys_given_twice(node: yaml.Node) -> None:
+    """Of two values, YAML silently takes the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise RoutesError(key.start_mark.line + 1, f"`{key.value}` is given twice")
+            seen.add(str(key.value))
+        for _, value in node.value:
+            _refuse_keys_given_twice(value)
+
+
 def _entry(node: yaml.Node) -> Entry:
     line = node.start_mark.line + 1
+    _refuse_keys_given_twice(node)
     loader = yaml.SafeLoader("")
     try:
         value: Any = loader.construct_document(node)
@@ -118,10 +158,8 @@ def _line_of(node: yaml.Node, message: str) -> int:
     return node.start_mark.line + 1
 
 
-def _refuse_repeats(entries: list[tuple[int, Entry]]) -> None:
-    seen: dict[tuple[str, str], int] = {}
-    for line, entry in entries:
-        for method in entry.methods:
-            first = seen.setdefault((entry.path.rstrip("/"), method), line)
-            if first != line:
-                raise RoutesError(line, f"`{method} {entry.path}` is already on line {first}")
+def _refuse_repeats(line: int, entry: Entry, seen: dict[tuple[str, str], int]) -> None:
+    for method in entry.methods:
+        first = seen.setdefault((entry.path.rstrip("/"), method), line)
+        if first != line:
+            raise RoutesError(line, f"`{method} {entry.path}` is already on line {first}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -46,6 +46,13 @@ class HttpOptions:
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(first_wait_s=0.025, longest_wait_s=0.25))
     retry_ratio: float = 0.2
     retry_reserve: float = 100.0
+
+
+class Opened(NamedTuple):
+    """A connection that has left HTTP, and the instance at its other end."""
+
+    connection: UpstreamConnection
+    member: Member
 
 
 class HttpUpstream:
@@ -122,6 +129,52 @@ class HttpUpstream:
             else:
                 cluster.answered(member, route, probe, status)
                 return
+
+    async def open_tunnel(
+        self, request: UpstreamRequest, protocol: bytes, sink: ResponseSink
+    ) -> Opened | None:
+        """Asks an instance to speak ``protocol`` (``websocket``) on a connection of its own. None when it
+        answered otherwise; the sink has that answer.
+
+        Raises:
+            BadGatewayError, GatewayTimeoutError, ServiceUnavailableError: as ``forward``.
+        """
+        cluster, route = self.cluster, request.route
+        until = self._loop.time() + request.timeout_s
+        request.headers = [*request.headers, (b"connection", b"upgrade"), (b"upgrade", protocol)]
+        tried: tuple[Member, ...] = ()
+        while True:
+            member = cluster.choose(route, tried)
+            if member is None:
+                raise ServiceUnavailableError
+            request.instance = member.name
+            probe = member.begin(route)
+            try:
+                connection, status = await self._ask_to_switch(member, request, sink, until)
+            except AttemptError as failure:
+                cluster.failed(member, route, probe)
+                tried += (member,)
+                if not failure.unsent or len(tried) == _MOST_INSTANCES:
+                    self._report(failure, request)
+                    raise failure.error from None
+            except BaseException:
+                member.end(route, probe, failed=None)
+                raise
+            else:
+                cluster.answered(member, route, probe, status)
+                return Opened(connection, member) if status == 101 else None
+
+    async def _ask_to_switch(
+        self, member: Member, request: UpstreamRequest, sink: ResponseSink, until: float
+    ) -> tuple[UpstreamConnection, int]:
+        data = request_head(request, member)
+        connection = await member.pool.open(until)
+        answer = connection.send(data, sink, until=until, stall_s=request.timeout_s, upgrade=True)
+        try:
+            return connection, await answer
+        except asyncio.CancelledError:
+            connection.close()
+            raise
 
     async def _attempt(
         self,

@@ -14,14 +14,12 @@ from typing import Protocol, cast
 
 import httptools
 
-from yuanlian.gateway.http import Headers, tokens
+from yuanlian.gateway.http import Headers
 from yuanlian.gateway.response import BrokenResponseError
 from yuanlian.gateway.upstreams.attempts import PASSING, AttemptError
+from yuanlian.gateway.upstreams.framing import HEAD_BYTES, check_framing, is_too_large
 from yuanlian.gateway.upstreams.upstream import ResponseSink
 from yuanlian.kit.errors import BadGatewayError, GatewayTimeoutError
-
-_HEAD_BYTES = 64 * 1024
-_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
 
 class ConnectionOwner(Protocol):
@@ -43,7 +41,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = ("_again", "_answer", "_answered", "_bodiless", "_broken", "_complete", "_discarding",
                  "_head_bytes", "_headers", "_held", "_interim", "_loop", "_owner", "_parser", "_poll",
                  "_resuming", "_sending", "_sink", "_stall_s", "_started", "_status", "_until_close",
-                 "_writable", "deadline", "lost", "transport")  # fmt: skip
+                 "_upgrading", "_writable", "deadline", "lost", "transport")  # fmt: skip
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
@@ -72,14 +70,16 @@ class UpstreamConnection(asyncio.Protocol):
         stall_s: float,
         bodiless: bool = False,
         more: bool = False,
+        upgrade: bool = False,
         again: Callable[[], bool] | None = None,
     ) -> asyncio.Future[int]:
         """Sends a request; the future has the status once the sink is finished, or the
         ``AttemptError``. Cancelling it is not enough to give up: call ``abandon``.
 
         ``until``: when the answer must have begun. ``stall_s``: how long it may pause afterwards.
-        ``bodiless``: the method is HEAD. ``more``: the body follows with ``send_more``. ``again``:
-        asked before a 502, 503 or 504 is passed on; True swallows it, the request will be repeated.
+        ``bodiless``: the method is HEAD. ``more``: the body follows with ``send_more``. ``upgrade``: the
+        answer may be 101, of which the sink hears nothing; ``hand_over`` is next. ``again``: asked before
+        a 502, 503 or 504 is passed on; True swallows it, the request will be repeated.
         """
         self._sink = sink
         self._headers: Headers = []
@@ -89,6 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._started = self._complete = self._answered = self._discarding = self._until_close = False
         self._bodiless = bodiless
         self._sending = more
+        self._upgrading = upgrade
         self._again = again
         self._stall_s = stall_s
         self.deadline = until
@@ -150,6 +151,17 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def hand_over(self, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, Headers, bytes] | None:
+        """After a 101: the transport, which speaks ``protocol`` from now on and waits for
+        ``resume_reading``; the head's headers; the bytes behind it. None when it is lost already."""
+        transport = self.transport
+        if transport is None or self.lost:
+            return None
+        transport.set_protocol(protocol)
+        self.transport = None
+        self.lost = True
+        return transport, self._headers, self._held
+
     def check_deadline(self, now: float) -> None:
         if now < self.deadline:
             return
@@ -172,6 +184,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._switch(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError as error:
             self._broken = True
             if not self._complete:
@@ -181,7 +196,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._settle()
         elif self._started:
             self._push_on()
-        elif self._head_bytes > _HEAD_BYTES:
+        elif self._head_bytes > HEAD_BYTES:
             self._fail_broken("head too large")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -223,11 +238,18 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200:
             if status == 101:
+                if self._upgrading and self._parser.should_upgrade():
+                    self._complete = True
+                    return
                 raise BrokenResponseError("an upgrade that nobody asked for")
             self._interim = True
             self._headers = []
             return
-        headers = self._check_framing(status)
+        headers, self._until_close = check_framing(
+            self._headers, bodiless=self._bodiless or status in (204, 304)
+        )
+        if self._head_bytes > HEAD_BYTES and is_too_large(headers):
+            raise BrokenResponseError("head too large")
         self._status = status
         self._started = True
         if status in PASSING and self._again is not None and self._again():
@@ -256,27 +278,6 @@ class UpstreamConnection(asyncio.Protocol):
                 self._broken = True
 
     # --- steps --------------------------------------------------------------------------------
-
-    def _check_framing(self, status: int) -> Headers:
-        """The headers that may be passed on. llhttp has refused what is ambiguous already."""
-        headers = self._headers
-        delimited = status in (204, 304) or self._bodiless
-        named: frozenset[bytes] = frozenset()
-        for name, value in headers:
-            if name not in _FRAMING:
-                continue
-            if name == b"connection":
-                named |= frozenset(tokens(value))
-            elif name == b"transfer-encoding" and value.lower() != b"chunked":
-                raise BrokenResponseError("an unknown transfer coding")
-            else:
-                delimited = True
-        if self._head_bytes > _HEAD_BYTES and sum(len(n) + len(v) + 4 for n, v in headers) > _HEAD_BYTES:
-            raise BrokenResponseError("head too large")
-        self._until_close = not delimited
-        if named:
-            headers = [pair for pair in headers if pair[0] not in named or pair[0] in _FRAMING]
-        return headers
 
     def _push_on(self) -> None:
         """More will come: what is here goes out, and a slow client makes us stop reading."""
@@ -328,6 +329,18 @@ class UpstreamConnection(asyncio.Protocol):
             answer.set_exception(AttemptError.of_status(self._status))
         else:
             answer.set_result(self._status)
+
+    def _switch(self, rest: bytes) -> None:
+        answer, transport = self._answer, self.transport
+        self._answer = self._sink = None
+        self.deadline = math.inf
+        self._held = rest
+        self._owner.forget(self)
+        if answer is None or answer.done() or transport is None:
+            self.close()
+        else:
+            transport.pause_reading()
+            answer.set_result(101)
 
     def _fail_broken(self, reason: str) -> None:
         self.fail(AttemptError(BadGatewayError(), reason))
