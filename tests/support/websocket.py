@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from yuanlian.contracts import tenant as tenant_contract
 from yuanlian.gateway.connection import HttpConnection
 from yuanlian.gateway.http import Request
-from yuanlian.gateway.intake import Limits
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import SilentObserver
 from yuanlian.gateway.peers import Peers
 from yuanlian.gateway.response import ResponseWriter

@@ -9,6 +9,7 @@ from typing import Protocol
 STREAMED_FROM = 64 * 1024
 """Bytes up to which a body is gathered first. What is gathered can be sent again on a retry."""
 _FULL = 64 * 1024
+_PIECES = 64
 
 
 class Flow(Protocol):
@@ -30,10 +31,10 @@ class StreamedBody:
     __slots__ = ("_flow", "_pieces", "_waiter", "_waiting", "answered", "complete", "failure", "length",
                  "received")  # fmt: skip
 
-    def __init__(self, flow: Flow, length: int | None, begun: list[bytes]) -> None:
+    def __init__(self, flow: Flow, length: int | None, begun: bytes) -> None:
         self._flow = flow
-        self._pieces = begun
-        self._waiting = sum(map(len, begun))
+        self._pieces = [begun] if begun else []
+        self._waiting = len(begun)
         self._waiter: asyncio.Future[None] | None = None
         self.length = length
         self.received = self._waiting
@@ -63,6 +64,8 @@ class StreamedBody:
 
     def feed(self, piece: bytes) -> None:
         self._pieces.append(piece)
+        if len(self._pieces) > _PIECES:
+            self._pieces = [b"".join(self._pieces)]  # bytes in an object of their own weigh many times more
         self._waiting += len(piece)
         self.received += len(piece)
         self._wake()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 import httptools
 
 from yuanlian.gateway.body import STREAMED_FROM, Flow, StreamedBody
-from yuanlian.gateway.http import Headers, RefusedError, Request, choose_request_id
+from yuanlian.gateway.http import Headers, RefusedError, Request, choose_request_id, tokens
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.paths import is_host
 from yuanlian.kit.errors import AppError, PayloadTooLargeError, ValidationError
 from yuanlian.kit.i18n import Text
@@ -39,20 +39,19 @@ _UNIQUE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bytes, counts and seconds that one connection is allowed."""
-
-    head_bytes: int = 32 * 1024
-    headers: int = 100
-    target_bytes: int = 8 * 1024
-    head_s: float = 10.0
-    body_stall_s: float = 30.0
-    idle_s: float = 60.0
-    write_stall_s: float = 60.0
-    linger_s: float = 2.0
-    sweep_s: float = 1.0
-    connections_per_address: int = 1000
+# RFC 9110 §9, 5789. llhttp knows more: WebDAV's, and those of RTSP and Icecast, whose versions it takes
+# for ours.
+_METHODS = {
+    name.encode(): name
+    for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+}
+_PIECE = 8 * 1024
+"""Bytes parsed at once where more could hide from the limits."""
+_REQUEST_LINE = 64
+"""Bytes of one without its target, at most."""
+_FRAMING = 16 * 1024
+_FRAMING_PER_BYTE = 16
+"""Bytes around the chunks of a body: so many, and so many more for each byte in them."""
 
 
 class Stage(Enum):
@@ -85,9 +84,9 @@ class Intake:
     may leave HTTP. ``stream``: the body being received, when it was handed over already.
     ``continue_wanted``: the client waits for ``100 Continue`` before its body."""
 
-    __slots__ = ("_begun", "_body", "_body_bytes", "_body_limit", "_client", "_fed", "_headers", "_limits",
-                 "_parser", "_partial_head", "_reader", "_refusal", "_request", "_since", "_target",
-                 "continue_wanted", "stage", "stream", "upgrading")  # fmt: skip
+    __slots__ = ("_begun", "_body", "_body_bytes", "_body_fed", "_body_limit", "_chunked", "_client", "_fed",
+                 "_headers", "_limits", "_parser", "_partial_head", "_reader", "_refusal", "_request",
+                 "_since", "_target", "continue_wanted", "stage", "stream", "upgrading")  # fmt: skip
 
     def __init__(self, reader: Reader, client: tuple[str, int], limits: Limits) -> None:
         self._reader = reader
@@ -102,31 +101,40 @@ class Intake:
         self._since = 0.0
         self._target = b""
         self._headers: Headers = []
-        self._body: list[bytes] = []
+        self._body = bytearray()
+        self._chunked = False
         self._body_bytes = 0
         self._body_limit = 0
+        self._body_fed = 0
         self.stage = _IDLE
         self.upgrading: Request | None = None
         self.stream: StreamedBody | None = None
         self.continue_wanted = False
 
-    def feed(self, data: bytes | memoryview) -> None:
-        """Parses; complete requests are reported meanwhile.
+    def feed(self, data: bytes | memoryview) -> int:
+        """Parses the beginning of ``data`` and returns how many bytes that was; what they complete is
+        reported meanwhile. Stops behind a request that may leave HTTP, which is ``upgrading`` then.
 
         Raises:
             RefusedError: a limit is exceeded, or the request cannot be understood.
-            httptools.HttpParserUpgrade: with the offset of what follows an ``Upgrade`` request.
         """
-        self._fed = self._fed + len(data) if self.stage is _HEAD else len(data)
+        before = self.stage
+        if len(data) > _PIECE and (self._chunked or before is not _BODY):
+            data = memoryview(data)[:_PIECE]
+        size = len(data)
+        self._fed = self._fed + size if before is _HEAD else size
         self._begun = False
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            raise
+        except httptools.HttpParserUpgrade as upgrade:
+            return int(upgrade.args[0])
         except httptools.HttpParserError:
             raise self._refusal or RefusedError(ValidationError(_MALFORMED)) from None
         if self.stage is _HEAD:
-            self._check_unfinished_head(len(data))
+            self._check_unfinished_head(size)
+        elif self._chunked and self.stage is _BODY:
+            self._check_framing_bytes(size if before is _BODY and not self._begun else 0)
+        return size
 
     def _check_unfinished_head(self, size: int) -> None:
         """llhttp keeps an unfinished header to itself, however long: count what went into it. What
@@ -134,8 +142,15 @@ class Intake:
         if self._begun:
             self._since = time.monotonic()  # the event loop's clock
         self._partial_head = 0 if self._begun else self._partial_head + size
-        if self._partial_head > self._limits.head_bytes:
+        if self._partial_head > self._limits.head_bytes + len(self._target) + _REQUEST_LINE:
             raise RefusedError(ValidationError(_HEAD_TOO_LARGE), 431)
+
+    def _check_framing_bytes(self, size: int) -> None:
+        """Chunk extensions and trailers are read by nobody and may not go on for ever. ``size``: of what
+        came since the head; 0 begins anew."""
+        self._body_fed = self._body_fed + size if size else 0
+        if self._body_fed > _FRAMING + _FRAMING_PER_BYTE * self._body_bytes:
+            raise RefusedError(PayloadTooLargeError())
 
     def current(self) -> Request:
         """The request being read, as far as it is known; for the answer to a refusal."""
@@ -179,7 +194,9 @@ class Intake:
         target = self._target
         if not target.startswith(b"/") or b"#" in target:
             target = self._origin_form(first)
-        method = self._parser.get_method().decode("ascii")
+        method = _METHODS.get(self._parser.get_method())
+        if method is None:
+            raise self._refused(ValidationError(_MALFORMED))
         request = self._request = self._new_request(method, target, first)
         self.stage = _BODY
         has_body = self._check_framing(request)
@@ -195,7 +212,7 @@ class Intake:
         if self.stream is not None:
             self.stream.feed(chunk)
             return
-        self._body.append(chunk)
+        self._body += chunk
         if self._body_bytes > STREAMED_FROM:
             self._hand_over(None)
 
@@ -208,8 +225,8 @@ class Intake:
             self._end_stream(self.stream, request)
             return
         if self._body_bytes:
-            request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._body = []
+            request.body = bytes(self._body)
+            self._body = bytearray()
             self._body_bytes = 0
         if self.upgrading is None:
             self._request = None
@@ -254,8 +271,8 @@ class Intake:
         """The target as ``/path?query``; the absolute form (RFC 9112 §3.2.2) loses its authority,
         which must be the ``Host``: of two names, two readers could take either."""
         target = self._target
-        if target.startswith((b"http://", b"https://")):
-            _, _, rest = target.partition(b"://")
+        scheme, separator, rest = target.partition(b"://")
+        if separator and scheme.lower() in (b"http", b"https"):
             authority, slash, path = rest.partition(b"/")
             if authority.lower() != first.get(b"host", b"").lower():
                 raise self._refused(ValidationError(_BAD_TARGET))
@@ -268,7 +285,8 @@ class Intake:
         """Whether a body follows. llhttp has refused what is ambiguous already."""
         version, first = request.version, request.first
         length = first.get(b"content-length")
-        chunked = b"transfer-encoding" in first
+        coding = first.get(b"transfer-encoding")
+        chunked = coding is not None
         host = first.get(b"host")
         if host is not None and not is_host(host):
             raise self._refused(ValidationError(_NO_HOST))
@@ -277,9 +295,13 @@ class Intake:
                 raise self._refused(ValidationError(_NO_HOST))
         elif version != "1.0" or chunked:
             raise self._refused(ValidationError(_MALFORMED))
-        if chunked and length is not None:
+        if coding is not None and (length is not None or coding.lower() != b"chunked"):
             raise self._refused(ValidationError(_MALFORMED))
-        request.keep_alive = self._parser.should_keep_alive()
+        request.keep_alive = self._parser.should_keep_alive() and not (
+            version == "1.0"
+            and any(b"close" in tokens(value) for name, value in request.headers if name == b"connection")
+        )
+        self._chunked = chunked
         return chunked or (length is not None and length.strip(b"0") != b"")
 
     def _check_upgrade(self, request: Request, has_body: bool) -> None:
@@ -308,9 +330,9 @@ class Intake:
 
     def _hand_over(self, length: int | None) -> None:
         """The rest of the body goes to whoever serves the request, as it comes."""
-        request, begun = self._request, self._body
+        request, begun = self._request, bytes(self._body)
         assert request is not None  # bodies come after heads
-        self._body = []
+        self._body = bytearray()
         self.stream = request.body = StreamedBody(self._reader, length, begun)
         self._reader.request_ready(request)
 

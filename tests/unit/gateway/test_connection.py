@@ -9,7 +9,7 @@ import pytest
 from tests.support.edge import Recorder, edge, parse, run
 
 from yuanlian.gateway.http import Request
-from yuanlian.gateway.intake import Limits
+from yuanlian.gateway.limits import Limits
 
 GET = b"GET /open/%b HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /open/last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

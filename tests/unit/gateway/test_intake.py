@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import httptools
 from hypothesis import given
 from hypothesis import strategies as st
 
 from yuanlian.gateway.http import RefusedError, Request
-from yuanlian.gateway.intake import Intake, Limits
+from yuanlian.gateway.intake import Intake
+from yuanlian.gateway.limits import Limits
 
 STREAM = (
     b"GET /a?x=1 HTTP/1.1\r\nHost: h\r\nX-Long:   padded \t \r\n\r\n"
@@ -47,13 +47,18 @@ class _Reader:
     def body_wanted(self) -> None: ...
 
 
+def feed(intake: Intake, data: bytes) -> None:
+    while data:
+        data = data[intake.feed(data) :]
+
+
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40))
 def test_the_requests_do_not_depend_on_how_the_bytes_are_cut(cuts: list[int]) -> None:
     reader = _Reader()
     intake = Intake(reader, ("127.0.0.1", 1), Limits())
     edges = [0, *sorted(cuts), len(STREAM)]
     for start, end in pairwise(edges):
-        intake.feed(STREAM[start:end])
+        feed(intake, STREAM[start:end])
     seen = [(r.method, r.path, r.query, r.body, r.header(b"x-long")) for r in reader.requests]
     assert seen == EXPECTED
     assert [value for name, value in reader.requests[3].headers if name == b"cookie"] == [b"a=1", b"b=2"]
@@ -79,8 +84,8 @@ def test_whatever_comes_is_a_request_a_refusal_or_an_upgrade(pieces: list[bytes]
     intake = Intake(reader, ("127.0.0.1", 1), Limits(head_bytes=200, headers=10, target_bytes=50))
     try:
         for piece in pieces:
-            intake.feed(piece)
-    except (RefusedError, httptools.HttpParserUpgrade):
+            feed(intake, piece)
+    except RefusedError:
         pass
     for request in reader.requests:
         assert isinstance(request.body, bytes)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tests.support.edge import edge, parse, run
 
-from yuanlian.gateway.intake import Limits
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.peers import Peers
 
 GET = b"GET /open/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

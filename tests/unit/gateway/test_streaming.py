@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.support.edge import ROUTES, edge, parse, run
 
-from yuanlian.gateway.intake import Limits
+from yuanlian.gateway.limits import Limits
 
 LARGE = (
     ROUTES
