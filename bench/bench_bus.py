@@ -1,6 +1,7 @@
 """Messages per second through outbox → relay → three queues → handlers, all durable, in one process.
 
-    python bench/bench_bus.py [--seconds 5] [--rate N] [--profile]
+    python -m bench.bench_bus [--seconds 5] [--rate N] [--profile]
+    python -m bench.bench_bus --rabbitmq [--seconds 15] [--profile]
 
 Without ``--rate`` writers add as fast as the relay keeps up. With it, messages are added at that rate
 and the time from their commit to each handler is printed. The handlers do nothing: this is the cost
@@ -30,6 +31,7 @@ from typing import Any
 
 import uvloop
 
+from bench.bus_over_rabbitmq import compare
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.batching import Batcher
 from yuanlian.kit.database.schema import Base
@@ -210,10 +212,21 @@ def report(alone: Result, whole: Result) -> None:
     print(f"commit to handler: p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms")
 
 
+def over_rabbitmq(seconds: float, profile: cProfile.Profile | None) -> None:
+    print(f"aio-pika {version('aio-pika')}, aiormq {version('aiormq')}")
+    if profile:
+        profile.enable()
+    uvloop.run(compare(TYPE, DATA, seconds))
+    if profile:
+        profile.disable()
+        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rate", type=float)
+    parser.add_argument("--rabbitmq", action="store_true", help="the bus over RabbitMQ, against aio-pika")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     print(
@@ -222,6 +235,9 @@ def main() -> None:
         f"SQLite {sqlite3.sqlite_version}, uvloop {version('uvloop')}"
     )
     profile = cProfile.Profile() if options.profile else None
+    if options.rabbitmq:
+        over_rabbitmq(options.seconds, profile)
+        return
     alone = uvloop.run(write_alone(options.seconds, options.rate))
     whole = uvloop.run(write_and_deliver(options.seconds, options.rate, profile))
     report(alone, whole)

@@ -17,7 +17,13 @@ PREFETCH = 512
 
 
 async def deliver(
-    url: str, queue_name: str, body: bytes, headers: Mapping[str, Any], seconds: float, in_flight: int
+    url: str,
+    queue_name: str,
+    type_: str,
+    body: bytes,
+    headers: Mapping[str, Any],
+    seconds: float,
+    in_flight: int,
 ) -> tuple[int, float]:
     """Messages published, confirmed, consumed and acknowledged, and in how many seconds."""
     publishing = await aio_pika.connect_robust(url)
@@ -29,7 +35,7 @@ async def deliver(
     inbound = await consuming.channel()
     await inbound.set_qos(prefetch_count=PREFETCH)
     queue = await inbound.declare_queue(queue_name, durable=True, arguments={"x-queue-type": "quorum"})
-    await queue.bind(exchange, routing_key="attendance.update")
+    await queue.bind(exchange, routing_key=type_)
     confirmed = consumed = 0
 
     async def consume(message: AbstractIncomingMessage) -> None:
@@ -48,9 +54,9 @@ async def deliver(
                 content_type="application/json",
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
                 message_id=f"msg_{number}_{confirmed}",
-                type="attendance.update",
+                type=type_,
             )
-            await exchange.publish(message, routing_key="attendance.update", mandatory=True)
+            await exchange.publish(message, routing_key=type_, mandatory=True)
             confirmed += 1
 
     await queue.consume(consume)
