@@ -4,25 +4,120 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import servers
 
+from deploy.servers.redis import Redis as RedisServer
+from yuanlian.kit.channels import Channels
 from yuanlian.kit.realtime.hub import Event, Hub
 from yuanlian.kit.realtime.memory import MemoryHub
+from yuanlian.kit.realtime.redis import RedisHub
+from yuanlian.kit.redis import Redis, RedisAwayError
 
 
 def plain_json(message: dict[str, Any]) -> bytes:
     return json.dumps(message).encode()
 
 
-HUBS: dict[str, Callable[[], Hub]] = {"memory": lambda: MemoryHub(plain_json)}
+TENANTS = ("a", "b", "a:class", "")
 
 
-@pytest.fixture(params=list(HUBS))
-def make_hub(request: pytest.FixtureRequest) -> Callable[[], Hub]:
-    return HUBS[request.param]
+class Settled:
+    """A hub over Redis whose ``publish`` and ``close_user`` return when this process has heard of it."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = Redis(url)
+        self.channels = Channels(self.redis)
+        self.hub = RedisHub(self.redis, self.channels, plain_json)
+        self._heard: asyncio.Event = asyncio.Event()
+
+    async def start(self) -> None:
+        await self.hub.start()
+        await self.channels.start()
+        open_ = asyncio.Event()
+        self.channels.listen("settled", lambda _: self._heard.set(), on_open=open_.set)
+        await asyncio.wait_for(open_.wait(), 10)
+        for tenant in TENANTS:
+            await self.hub.ready(tenant)
+
+    async def stop(self) -> None:
+        await self.hub.stop()
+        await self.channels.stop()
+        await self.redis.close()
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        await self.hub.publish(events)
+        await self.settle()
+
+    async def close_user(self, tenant_id: str, user_id: str, code: int) -> None:
+        await self.hub.close_user(tenant_id, user_id, code)
+        while not self.hub._owed.empty():
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """What is said last on a connection is heard last."""
+        self._heard.clear()
+        await self.redis.execute("PUBLISH", "settled", "")
+        await asyncio.wait_for(self._heard.wait(), 10)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.hub, name)
+
+
+class Stage:
+    """Makes hubs as one process after the other would, and takes them down."""
+
+    def __init__(self, url: Callable[[], str] | None) -> None:
+        self.url = url() if url is not None else None
+        self._settled: list[Settled] = []
+
+    async def hub(self) -> Hub:
+        if self.url is None:
+            return MemoryHub(plain_json)
+        settled = Settled(self.url)
+        self._settled.append(settled)
+        await settled.start()
+        hub: Hub = settled
+        return hub
+
+    async def forget(self) -> None:
+        """What a restart of everything would lose."""
+        for settled in self._settled:
+            await settled.redis.execute("FLUSHALL")
+
+    def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            try:
+                await scenario()
+            finally:
+                for settled in self._settled:
+                    await settled.stop()
+
+        asyncio.run(whole())
+
+
+URLS: dict[str, Callable[[], str] | None] = {
+    "memory": None,
+    "redis": lambda: servers.redis().url,
+    "redis cluster": lambda: servers.redis_cluster().url,
+}
+
+
+@pytest.fixture(params=list(URLS))
+def stage(request: pytest.FixtureRequest) -> Stage:
+    return Stage(URLS[request.param])
+
+
+@pytest.fixture(params=["redis", "redis cluster"])
+def shared_stage(request: pytest.FixtureRequest) -> Stage:
+    return Stage(URLS[request.param])
 
 
 class Listener:
@@ -35,6 +130,7 @@ class Listener:
         self.frames: list[bytes] = []
         self.cursors: list[str] = []
         self.closed: list[int] = []
+        self.resyncs = 0
 
     def deliver(self, frame: bytes, cursor: str) -> None:
         self.frames.append(frame)
@@ -43,6 +139,9 @@ class Listener:
 
     def close(self, code: int) -> None:
         self.closed.append(code)
+
+    def resync(self) -> None:
+        self.resyncs += 1
 
     @property
     def numbers(self) -> list[int]:
@@ -53,11 +152,9 @@ def event(n: int, *channels: str, tenant: str = "a") -> Event:
     return Event(tenant, channels or ("tenant",), {"type": "counted", "n": n})
 
 
-def test_an_event_reaches_the_followers_of_its_channel_with_tenant_and_cursor(
-    make_hub: Callable[[], Hub],
-) -> None:
+def test_an_event_reaches_the_followers_of_its_channel_with_tenant_and_cursor(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, listener, other = make_hub(), Listener(), Listener()
+        hub, listener, other = await stage.hub(), Listener(), Listener()
         hub.attach(listener, ["class:1"])
         hub.attach(other, ["class:2"])
         await hub.publish([event(1, "class:1")])
@@ -66,55 +163,55 @@ def test_an_event_reaches_the_followers_of_its_channel_with_tenant_and_cursor(
         ]
         assert other.messages == []
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_a_follower_of_several_channels_of_an_event_gets_it_once(make_hub: Callable[[], Hub]) -> None:
+def test_a_follower_of_several_channels_of_an_event_gets_it_once(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, listener = make_hub(), Listener()
+        hub, listener = await stage.hub(), Listener()
         hub.attach(listener, ["class:1", "student:1", "tenant"])
         await hub.publish([event(1, "class:1", "student:1", "tenant", "user:9")])
         assert listener.numbers == [1]
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_an_event_is_encoded_once_for_all(make_hub: Callable[[], Hub]) -> None:
+def test_an_event_is_encoded_once_for_all(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, first, second = make_hub(), Listener(), Listener()
+        hub, first, second = await stage.hub(), Listener(), Listener()
         hub.attach(first, ["tenant"])
         hub.attach(second, ["tenant"])
         await hub.publish([event(1)])
         assert first.frames[0] is second.frames[0]
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_equal_channel_names_of_two_tenants_are_different_channels(make_hub: Callable[[], Hub]) -> None:
+def test_equal_channel_names_of_two_tenants_are_different_channels(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, ours, theirs = make_hub(), Listener("a"), Listener("b")
+        hub, ours, theirs = await stage.hub(), Listener("a"), Listener("b")
         hub.attach(ours, ["tenant", "class:1", "user:user_1"])
         hub.attach(theirs, ["tenant", "class:1", "user:user_1"])
         await hub.publish([event(1, "tenant", "class:1", "user:user_1", tenant="b")])
         assert ours.messages == []
         assert theirs.numbers == [1]
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_a_tenant_whose_id_looks_like_part_of_a_channel_is_still_another(make_hub: Callable[[], Hub]) -> None:
+def test_a_tenant_whose_id_looks_like_part_of_a_channel_is_still_another(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, listener = make_hub(), Listener("a:class")
+        hub, listener = await stage.hub(), Listener("a:class")
         hub.attach(listener, ["1", "tenant"])
         await hub.publish([event(1, "class:1", tenant="a"), event(2, "a:class:1", tenant="")])
         assert listener.messages == []
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_concurrent_publishers_deliver_in_the_order_of_cursors(make_hub: Callable[[], Hub]) -> None:
+def test_concurrent_publishers_deliver_in_the_order_of_cursors(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, listeners = make_hub(), [Listener() for _ in range(500)]
+        hub, listeners = await stage.hub(), [Listener() for _ in range(500)]
         for listener in listeners:
             hub.attach(listener, ["tenant"])
         batches = [[event(batch * 100 + n) for n in range(20)] for batch in range(5)]
@@ -124,12 +221,12 @@ def test_concurrent_publishers_deliver_in_the_order_of_cursors(make_hub: Callabl
         assert all(listener.cursors == listeners[0].cursors for listener in listeners)
         assert len(sequences) == 100
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_subscribing_later_starts_from_there_and_unsubscribing_ends_it(make_hub: Callable[[], Hub]) -> None:
+def test_subscribing_later_starts_from_there_and_unsubscribing_ends_it(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, listener = make_hub(), Listener()
+        hub, listener = await stage.hub(), Listener()
         hub.attach(listener, [])
         await hub.publish([event(1)])
         hub.subscribe(listener, "tenant")
@@ -138,14 +235,12 @@ def test_subscribing_later_starts_from_there_and_unsubscribing_ends_it(make_hub:
         await hub.publish([event(3)])
         assert listener.numbers == [2]
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_a_detached_subscriber_hears_nothing_and_detaching_twice_is_harmless(
-    make_hub: Callable[[], Hub],
-) -> None:
+def test_a_detached_subscriber_hears_nothing_and_detaching_twice_is_harmless(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, listener = make_hub(), Listener()
+        hub, listener = await stage.hub(), Listener()
         hub.attach(listener, ["tenant"])
         hub.detach(listener)
         hub.detach(listener)
@@ -155,33 +250,30 @@ def test_a_detached_subscriber_hears_nothing_and_detaching_twice_is_harmless(
         assert listener.messages == []
         assert listener.closed == []
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_a_subscriber_may_detach_itself_and_others_while_it_is_delivered_to(
-    make_hub: Callable[[], Hub],
-) -> None:
-    class Leaver(Listener):
-        def deliver(self, frame: bytes, cursor: str) -> None:
-            super().deliver(frame, cursor)
-            hub.detach(self)
-
+def test_a_subscriber_may_detach_itself_and_others_while_it_is_delivered_to(stage: Stage) -> None:
     async def scenario() -> None:
+        hub = await stage.hub()
+
+        class Leaver(Listener):
+            def deliver(self, frame: bytes, cursor: str) -> None:
+                super().deliver(frame, cursor)
+                hub.detach(self)
+
         leavers = [Leaver() for _ in range(10)]
         for leaver in leavers:
             hub.attach(leaver, ["tenant"])
         await hub.publish([event(1), event(2)])
         assert [leaver.numbers for leaver in leavers] == [[1]] * 10
 
-    hub = make_hub()
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_replay_delivers_what_was_missed_on_the_followed_channels_in_order(
-    make_hub: Callable[[], Hub],
-) -> None:
+def test_replay_delivers_what_was_missed_on_the_followed_channels_in_order(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, before = make_hub(), Listener()
+        hub, before = await stage.hub(), Listener()
         hub.attach(before, ["class:1", "class:2"])
         await hub.publish([event(1, "class:1"), event(2, "class:2")])
         seen = before.cursors[0]
@@ -194,24 +286,24 @@ def test_replay_delivers_what_was_missed_on_the_followed_channels_in_order(
         assert after.numbers == [2, 4, 5, 6]
         assert after.cursors == [message["cursor"] for message in after.messages]
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_the_newest_cursor_replays_nothing(make_hub: Callable[[], Hub]) -> None:
+def test_the_newest_cursor_replays_nothing(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, listener = make_hub(), Listener()
+        hub, listener = await stage.hub(), Listener()
         cursor = hub.attach(listener, ["tenant"])
         assert hub.replay(listener, cursor)
         await hub.publish([event(1)])
         assert hub.replay(listener, listener.cursors[0])
         assert listener.numbers == [1]
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_the_cursor_taken_before_a_snapshot_resumes_after_it(make_hub: Callable[[], Hub]) -> None:
+def test_the_cursor_taken_before_a_snapshot_resumes_after_it(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, listener = make_hub(), Listener()
+        hub, listener = await stage.hub(), Listener()
         cursor = await hub.cursor("a")
         await hub.publish([event(1)])
         assert await hub.cursor("a") != cursor
@@ -219,54 +311,53 @@ def test_the_cursor_taken_before_a_snapshot_resumes_after_it(make_hub: Callable[
         assert hub.replay(listener, cursor)
         assert listener.numbers == [1]
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
 @pytest.mark.parametrize(
     "cursor",
     ["", "-", "x", "0-0", "-1", "zz-1", "{epoch}-", "{epoch}--1", "{epoch}-２", "{epoch}-" + "9" * 5000],
 )
-def test_a_cursor_that_is_not_ours_is_not_replayed(make_hub: Callable[[], Hub], cursor: str) -> None:
+def test_a_cursor_that_is_not_ours_is_not_replayed(stage: Stage, cursor: str) -> None:
     async def scenario() -> None:
-        hub, listener = make_hub(), Listener()
+        hub, listener = await stage.hub(), Listener()
         epoch = hub.attach(listener, ["tenant"]).partition("-")[0]
         await hub.publish([event(1), event(2), event(3)])
         heard = len(listener.messages)
         assert not hub.replay(listener, cursor.replace("{epoch}", epoch))
         assert len(listener.messages) == heard
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_a_cursor_from_the_future_is_not_replayed(make_hub: Callable[[], Hub]) -> None:
+def test_a_cursor_from_the_future_is_not_replayed(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, listener = make_hub(), Listener()
+        hub, listener = await stage.hub(), Listener()
         epoch = hub.attach(listener, ["tenant"]).partition("-")[0]
         assert not hub.replay(listener, f"{epoch}-1")
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_a_cursor_of_another_tenant_or_from_before_a_restart_is_not_replayed(
-    make_hub: Callable[[], Hub],
-) -> None:
+def test_a_cursor_of_another_tenant_or_from_before_a_restart_is_not_replayed(stage: Stage) -> None:
     async def scenario() -> None:
-        hub, listener = make_hub(), Listener("b")
+        hub, listener = await stage.hub(), Listener("b")
         cursor = await hub.cursor("a")
         hub.attach(listener, ["tenant"])
         await hub.publish([event(1, tenant="a"), event(2, tenant="b")])
         assert not hub.replay(listener, cursor)
-        restarted, again = make_hub(), Listener("a")
+        await stage.forget()
+        restarted, again = await stage.hub(), Listener("a")
         restarted.attach(again, ["tenant"])
         assert not restarted.replay(again, cursor)
         assert listener.numbers == [2]
 
-    asyncio.run(scenario())
+    stage.run(scenario)
 
 
-def test_closing_a_user_ends_their_connections_in_that_tenant_only(make_hub: Callable[[], Hub]) -> None:
+def test_closing_a_user_ends_their_connections_in_that_tenant_only(stage: Stage) -> None:
     async def scenario() -> None:
-        hub = make_hub()
+        hub = await stage.hub()
         one, two = Listener("a", "u"), Listener("a", "u")
         colleague, elsewhere = Listener("a", "v"), Listener("b", "u")
         for listener in (one, two, colleague, elsewhere):
@@ -275,4 +366,123 @@ def test_closing_a_user_ends_their_connections_in_that_tenant_only(make_hub: Cal
         await hub.close_user("nobody", "u", 4403)
         assert (one.closed, two.closed, colleague.closed, elsewhere.closed) == ([4403], [4403], [], [])
 
-    asyncio.run(scenario())
+    stage.run(scenario)
+
+
+# --- several processes ------------------------------------------------------------------------
+
+
+async def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def test_an_event_reaches_followers_in_every_process_in_one_order(shared_stage: Stage) -> None:
+    async def scenario() -> None:
+        hubs = [await shared_stage.hub() for _ in range(3)]
+        listeners = [Listener() for _ in hubs]
+        for hub, listener in zip(hubs, listeners, strict=True):
+            hub.attach(listener, ["tenant"])
+        batches = [[event(batch * 100 + n) for n in range(20)] for batch in range(6)]
+        await asyncio.gather(*(hubs[i % 3].publish(batch) for i, batch in enumerate(batches)))
+        await until(lambda: all(len(listener.numbers) == 120 for listener in listeners))
+        assert listeners[0].cursors == listeners[1].cursors == listeners[2].cursors
+        assert listeners[0].numbers == listeners[1].numbers
+
+    shared_stage.run(scenario)
+
+
+def test_a_client_resumes_in_a_process_that_never_saw_it(shared_stage: Stage) -> None:
+    async def scenario() -> None:
+        first, before = await shared_stage.hub(), Listener()
+        first.attach(before, ["tenant"])
+        await first.publish([event(1), event(2)])
+        second, after = await shared_stage.hub(), Listener()
+        await first.publish([event(3)])
+        await until(lambda: second._local.position("a") == first._local.position("a"))  # type: ignore[attr-defined]
+        second.attach(after, ["tenant"])
+        assert second.replay(after, before.cursors[0])
+        assert after.numbers == [2, 3]
+
+    shared_stage.run(scenario)
+
+
+def test_closing_a_user_reaches_every_process(shared_stage: Stage) -> None:
+    async def scenario() -> None:
+        here, there, listener = await shared_stage.hub(), await shared_stage.hub(), Listener("a", "u")
+        there.attach(listener, [])
+        await here.close_user("a", "u", 4403)
+        await until(lambda: listener.closed == [4403])
+
+    shared_stage.run(scenario)
+
+
+# --- faults -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_stage(tmp_path: Path) -> Any:
+    """With a Redis that the test may stop."""
+    servers.need(RedisServer)
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    stage = Stage(lambda: server.url)
+    stage.server = server  # type: ignore[attr-defined]
+    yield stage
+    server.resume() if server.process else None
+    server.stop()
+
+
+def test_a_lost_connection_costs_no_event(own_stage: Any) -> None:
+    """Only one process is cut off; others go on publishing."""
+
+    async def scenario() -> None:
+        hub, other, listener = await own_stage.hub(), await own_stage.hub(), Listener()
+        hub.attach(listener, ["tenant"])
+        await other.publish([event(1)])
+        await until(lambda: listener.numbers == [1])
+        for number in range(2, 12):
+            own_stage.server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            await other.hub.publish([event(number)])
+        await until(lambda: len(listener.numbers) >= 11)
+        assert listener.numbers == list(range(1, 12))
+        assert listener.resyncs == 0
+
+    own_stage.run(scenario)
+
+
+def test_while_redis_is_away_publishing_fails_and_followers_read_anew_afterwards(own_stage: Any) -> None:
+    async def scenario() -> None:
+        hub, listener = await own_stage.hub(), Listener()
+        hub.attach(listener, ["tenant"])
+        await hub.publish([event(1)])
+        own_stage.server.kill()
+        with pytest.raises(RedisAwayError):
+            await hub.hub.publish([event(2)])
+        assert await hub.cursor("a") == "0-0"
+        own_stage.server.start()  # with nothing in it
+        await until(lambda: listener.resyncs == 1)
+        await until(lambda: hub.channels.connected)
+        await hub.publish([event(3)])
+        await until(lambda: listener.numbers == [1, 3])
+
+    own_stage.run(scenario)
+
+
+def test_a_flush_brings_followers_to_read_anew(own_stage: Any) -> None:
+    async def scenario() -> None:
+        hub, listener = await own_stage.hub(), Listener()
+        hub.attach(listener, ["tenant"])
+        await hub.publish([event(1), event(2)])
+        own_stage.server.ask("FLUSHALL")
+        await hub.hub.publish([event(3)])
+        await until(lambda: listener.resyncs == 1)
+        await hub.hub.publish([event(4)])
+        await until(lambda: listener.numbers[-1] == 4)
+        newcomer = Listener()
+        hub.attach(newcomer, ["tenant"])
+        assert hub.replay(newcomer, listener.cursors[-1])
+
+    own_stage.run(scenario)

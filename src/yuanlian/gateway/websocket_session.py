@@ -112,6 +112,10 @@ class WebSocketSession:
     def close(self, code: int) -> None:
         self._connection.close(code)
 
+    def resync(self) -> None:
+        if self._live:
+            self._send({"type": "resync"})
+
     # As the listener of the connection
 
     def receive(self, message: bytes | None) -> None:
@@ -186,6 +190,7 @@ class WebSocketSession:
             principal = self._admission.identify(frame)
             self._register(principal)
             channels = await self._admission.default_channels(principal)
+            await self._hub.ready(principal.tenant_id)
         except AppError as error:
             self._refuse(error)
             return
@@ -219,7 +224,7 @@ class WebSocketSession:
             {"type": "auth_success", "userId": self.user_id, "tenantId": self.tenant_id, "cursor": cursor}
         )
         if resume is not None and not self._hub.replay(self, resume):
-            self._send({"type": "resync"})
+            self.resync()
 
     def _not_authenticated(self) -> None:
         """The client was silent, or the tenant service is: only the former is the client's fault."""

@@ -43,13 +43,14 @@ class History:
 
     __slots__ = ("_entries", "_floor", "_max_bytes", "_max_events", "epoch", "sequence", "size")
 
-    def __init__(self, max_events: int, max_bytes: int) -> None:
+    def __init__(self, max_events: int, max_bytes: int, epoch: str = "", sequence: int = 0) -> None:
+        """``epoch``, ``sequence``: where a history goes on that others have begun."""
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._entries: deque[Entry] = deque()
-        self._floor = 0
-        self.epoch = secrets.token_hex(8)
-        self.sequence = 0
+        self._floor = sequence
+        self.epoch = epoch or secrets.token_hex(8)
+        self.sequence = sequence
         self.size = 0
 
     def cursor(self, sequence: int | None = None) -> str:

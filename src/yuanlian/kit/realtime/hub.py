@@ -57,12 +57,21 @@ class Subscriber(Protocol):
 
     def close(self, code: int) -> None: ...
 
+    def resync(self) -> None:
+        """Events were lost on their way to this process: what the subscriber knows is to be read anew."""
+        ...
+
 
 class Hub(Realtime, Protocol):
     """The side of realtime that connections hang on. A subscriber is attached in its own tenant and
     never hears of another, whatever the names of the channels. Nothing is delivered between the
     calls of one turn of the event loop: ``attach`` and then ``replay`` leave no gap and repeat nothing.
     """
+
+    async def ready(self, tenant_id: str) -> None:
+        """Returns when the tenant's history and events are at hand in this process, or after a moment
+        when they cannot be had: then ``replay`` says that they do not reach. Await it before ``attach``."""
+        ...
 
     def attach(self, subscriber: Subscriber, channels: Iterable[str]) -> str:
         """Starts delivery and returns the cursor from which it starts. Called again, it adds

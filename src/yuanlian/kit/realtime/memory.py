@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 from yuanlian.kit.realtime.frames import text_frame
-from yuanlian.kit.realtime.history import History
+from yuanlian.kit.realtime.history import Entry, History
 from yuanlian.kit.realtime.hub import Encode, Event, Subscriber
 
 TENANT_OVERHEAD = 1024
@@ -57,7 +57,7 @@ class MemoryHub:
 
     Memory is bounded by ``max_events`` and ``max_bytes`` per tenant and by ``max_total_bytes`` over
     all: the tenants longest without an event lose their history first. A tenant that nobody
-    watches is dropped after ``idle_s`` seconds. ``now`` gives monotonic seconds.
+    watches is dropped after ``idle_s`` seconds, and ``on_dropped`` told so. ``now`` gives monotonic seconds.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class MemoryHub:
         max_total_bytes: int = 64 * 1024 * 1024,
         idle_s: float = 900.0,
         now: Callable[[], float] = time.monotonic,
+        on_dropped: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._encode = encode
         self._max_events = max_events
@@ -76,6 +77,7 @@ class MemoryHub:
         self._max_total_bytes = max_total_bytes
         self._idle_s = idle_s
         self._now = now
+        self._on_dropped = on_dropped
         self._tenants: OrderedDict[str, _TenantRealtime] = OrderedDict()
         self._size = 0
 
@@ -101,6 +103,32 @@ class MemoryHub:
                 # Between events only: number and delivery of one event are one turn, so concurrent
                 # publishers cannot reorder a tenant's events.
                 await asyncio.sleep(0)
+
+    def deliver(self, event: Event) -> None:
+        """Publishes one event within the present turn of the event loop."""
+        self._publish(event)
+
+    def remember(self, event: Event) -> None:
+        """Adds to the history what happened before; nobody is told."""
+        self._append(self._tenant(event.tenant_id), event)
+
+    def restart(self, tenant_id: str, epoch: str, sequence: int) -> None:
+        """The tenant's history goes on after that cursor, and reaches no further back."""
+        tenant = self._tenant(tenant_id)
+        self._size -= tenant.history.size
+        tenant.history = History(self._max_events, self._max_bytes, epoch, sequence)
+
+    def position(self, tenant_id: str) -> tuple[str, int]:
+        """Epoch and sequence of the tenant's newest event."""
+        history = self._tenant(tenant_id).history
+        return history.epoch, history.sequence
+
+    def subscribers_of(self, tenant_id: str) -> tuple[Subscriber, ...]:
+        tenant = self._tenants.get(tenant_id)
+        return tuple(tenant.attached) if tenant is not None else ()
+
+    async def ready(self, tenant_id: str) -> None:
+        """Nothing comes from elsewhere."""
 
     async def close_user(self, tenant_id: str, user_id: str, code: int) -> None:
         tenant = self._tenants.get(tenant_id)
@@ -152,6 +180,13 @@ class MemoryHub:
 
     def _publish(self, event: Event) -> int:
         tenant = self._tenant(event.tenant_id)
+        entry = self._append(tenant, event)
+        followers = tenant.followers(event.channels)
+        for subscriber in followers:
+            subscriber.deliver(entry.frame, entry.cursor)
+        return len(followers)
+
+    def _append(self, tenant: _TenantRealtime, event: Event) -> Entry:
         history = tenant.history
         before = history.size
         entry = history.append(event, self._encode)
@@ -159,10 +194,7 @@ class MemoryHub:
         tenant.touched = self._now()
         self._tenants.move_to_end(event.tenant_id)
         self._sweep()
-        followers = tenant.followers(event.channels)
-        for subscriber in followers:
-            subscriber.deliver(entry.frame, entry.cursor)
-        return len(followers)
+        return entry
 
     def _tenant(self, tenant_id: str) -> _TenantRealtime:
         tenant = self._tenants.get(tenant_id)
@@ -187,6 +219,7 @@ class MemoryHub:
             else:
                 self._size -= tenant.size
                 del self._tenants[tenant_id]
+                self._on_dropped(tenant_id)
 
     def _keep(self, tenant_id: str, tenant: _TenantRealtime, crowded: bool) -> None:
         """Watched tenants stay; when space is short, without their history."""
