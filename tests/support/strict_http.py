@@ -102,7 +102,8 @@ class _Cursor:
 def read_requests(data: bytes) -> Reading:
     """Every request in ``data``, one after the other. What follows a request that closes its
     connection is still read: whether anybody should is for the caller to say."""
-    cursor, messages = _Cursor(data), []
+    cursor = _Cursor(data)
+    messages: list[Message] = []
     while True:
         cursor.skip_empty_lines()
         start = cursor.at

@@ -32,7 +32,8 @@ _POISON = (
     b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\0", b" ", b"\t", b"\x0b", b"\x7f", b"\xff", b":", b",", b";", b"0",
     b"chunked", b"HTTP/1.1", b" HTTP/1.0", b"\r\n ", b"../", b"%2e", b"%00", b"//", b"\\", b"#", b"?",
     b"Content-Length: 5\r\n", b"content-length: 0\r\n", b"Transfer-Encoding: chunked\r\n",
-    b"Transfer-Encoding: x\r\n", b"Host: b\r\n", b"Connection: close\r\n", b"Upgrade: h2c\r\nConnection: Upgrade\r\n",
+    b"Transfer-Encoding: x\r\n", b"Host: b\r\n", b"Connection: close\r\n",
+    b"Upgrade: h2c\r\nConnection: Upgrade\r\n",
     b"0\r\n\r\n", b"GET /open/smuggled HTTP/1.1\r\nHost: a\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 )  # fmt: skip
 

@@ -24,23 +24,30 @@ _SECOND = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond"
 _PATIENCE_S = 5.0
 
 
+class Stream:
+    """What came over one connection, and how many of its requests were answered."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.answered = 0
+
+
 class Listener:
-    """An instance that keeps every byte, one entry per connection, and answers whole requests."""
+    """An instance that keeps every byte, connection by connection, and answers whole requests."""
 
     def __init__(self, *scripted: HostileAnswer) -> None:
-        self.streams: list[bytearray] = []
+        self.streams: list[Stream] = []
         self._scripted = list(scripted)
         self._otherwise = _SECOND if scripted else _OK
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        stream = bytearray()
+        stream = Stream()
         self.streams.append(stream)
-        answered = 0
         while data := await reader.read(65536):
-            stream += data
-            whole = len(read_requests(bytes(stream)).messages)
-            while answered < whole:
-                answered += 1
+            stream.data += data
+            whole = len(read_requests(bytes(stream.data)).messages)
+            while stream.answered < whole:
+                stream.answered += 1
                 if await self._answer(writer):
                     return
 
@@ -57,10 +64,16 @@ class Listener:
             writer.write(case.later)
         return case.closes
 
+    def forget(self) -> None:
+        """As if nothing had come yet; connections stay."""
+        for stream in self.streams:
+            stream.data.clear()
+            stream.answered = 0
+
     def messages(self) -> list[Message]:
         """The whole requests of all connections; half ones are those that the gateway gave up."""
-        readings = [read_requests(bytes(stream)) for stream in self.streams]
-        assert all(reading.ending != "malformed" for reading in readings), self.streams
+        readings = [read_requests(bytes(stream.data)) for stream in self.streams]
+        assert all(reading.ending != "malformed" for reading in readings), readings
         return [message for reading in readings for message in reading.messages]
 
 
@@ -107,18 +120,19 @@ async def _send(port: int, case: Case) -> bytes:
         if case.verdict.closes:
             return await asyncio.wait_for(reader.read(), _PATIENCE_S)
         written = b""
-        while len(_final(written)) < len(case.verdict.statuses):
+        while len(final_answers(written)) < len(case.verdict.statuses):
             written += await asyncio.wait_for(reader.read(65536), _PATIENCE_S)
         return written
     finally:
         writer.close()
 
 
-def _final(written: bytes) -> list[Answer]:
+def final_answers(written: bytes) -> list[Answer]:
+    """The answers but for interim ones; none while the last is not whole."""
     try:
         return [answer for answer in read_answers(written) if answer.status >= 200]
     except ValueError:
-        return []  # the last one is not all there yet
+        return []
 
 
 def test_a_body_that_its_client_leaves_unfinished_takes_no_other_request_with_it() -> None:
@@ -130,7 +144,7 @@ def test_a_body_that_its_client_leaves_unfinished_takes_no_other_request_with_it
             for half in (b"Content-Length: 100000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n15f90\r\n"):
                 reader, writer = await asyncio.open_connection("127.0.0.1", e.port)
                 writer.write(b"POST /open/half HTTP/1.1\r\nHost: a\r\n" + half + b"x" * 80_000)
-                while not any(b"/open/half" in stream for stream in listener.streams):
+                while not any(b"/open/half" in stream.data for stream in listener.streams):
                     await asyncio.sleep(0.001)
                 writer.close()
                 reader, writer = await asyncio.open_connection("127.0.0.1", e.port)
@@ -138,7 +152,7 @@ def test_a_body_that_its_client_leaves_unfinished_takes_no_other_request_with_it
                 writer.close()
                 assert answer is not None
                 assert answer.body == b"ok"
-                listener.streams = [stream for stream in listener.streams if b"/open/half" not in stream]
+                listener.streams = [s for s in listener.streams if b"/open/half" not in s.data]
         assert {message.target for message in listener.messages()} == {b"/open/x"}
 
     run(scenario)
@@ -182,7 +196,7 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, metho
         if not piece:
             return None
         written += piece
-        answers = _final(written)
+        answers = final_answers(written)
         if answers and not (method == "GET" and _waits_for_body(answers[-1])):
             assert len(answers) == 1, written
             return answers[0]
