@@ -68,8 +68,8 @@ class TunnelLimits:
 
 
 class Tunnels:
-    """Implements ``UpgradeHandler``. Create it on the event loop, once per process: it listens to
-    revocations for as long as it lives."""
+    """Implements ``UpgradeHandler``. ``tunnels``: those that there are. Create it on the event loop, once
+    per process: it listens to revocations for as long as it lives."""
 
     def __init__(
         self,
@@ -83,18 +83,18 @@ class Tunnels:
         self._observer = observer
         self._clock = clock
         self._limits = limits or TunnelLimits()
-        self._open: set[Tunnel] = set()
+        self.tunnels: set[Tunnel] = set()
         self._sweeping: asyncio.Task[None] | None = None
         self._stopping = False
         revocations.on_revoked(self._revoked)
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self.tunnels)
 
     def accept(self, transport: asyncio.Transport, request: Request, leftover: bytes) -> asyncio.Protocol:
         tunnel = Tunnel(transport, request, leftover, self._limits, self._ended)
-        full = self._stopping or len(self._open) >= self._limits.tunnels
-        self._open.add(tunnel)
+        full = self._stopping or len(self.tunnels) >= self._limits.tunnels
+        self.tunnels.add(tunnel)
         self._observer.connection_opened("websocket")
         tunnel.start(self._refuse if full else self._admit, self._clock)
         if self._sweeping is None:
@@ -104,13 +104,13 @@ class Tunnels:
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Closes all; what they still have to say gets ``timeout_s``."""
         self._stopping = True
-        for tunnel in list(self._open):
+        for tunnel in list(self.tunnels):
             tunnel.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self._open:  # noqa: ASYNC110 - the last to leave has many ways to do so
+                while self.tunnels:  # noqa: ASYNC110 - the last to leave has many ways to do so
                     await asyncio.sleep(0.01)
-        for tunnel in list(self._open):
+        for tunnel in list(self.tunnels):
             tunnel.abort()
         if self._sweeping is not None:
             self._sweeping.cancel()
@@ -121,21 +121,21 @@ class Tunnels:
         raise ServiceUnavailableError
 
     def _ended(self, tunnel: Tunnel) -> None:
-        self._open.discard(tunnel)
+        self.tunnels.discard(tunnel)
         self._observer.connection_closed("websocket")
         self._observer.request_finished(tunnel.access_line())
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._open:
+        while self.tunnels:
             await asyncio.sleep(self._limits.sweep_s)
             now = loop.time()
-            for tunnel in list(self._open):
+            for tunnel in list(self.tunnels):
                 tunnel.check_deadline(now)
         self._sweeping = None
 
     def _revoked(self, session_id: str | None, tenant_id: str | None, user_id: str | None) -> None:
-        for tunnel in list(self._open):
+        for tunnel in list(self.tunnels):
             if tunnel.caller is None:
                 continue
             principal = tunnel.caller.principal
@@ -162,7 +162,7 @@ class Tunnel:
         self._status = 0
         self._until = math.inf
         self._over = False
-        self._opened: Opened | None = None
+        self.tunnelsed: Opened | None = None
         self._upstream: End | None = None
         self._task: asyncio.Task[None] | None = None
         self.client = End(transport, leftover, self._lost)
@@ -215,7 +215,7 @@ class Tunnel:
             transport.abort()
             _log.error("upgrade failed", instance=opened.member.name, reason=str(error))
             raise BadGatewayError from None
-        self._opened, self._upstream, self._status = opened, upstream, 101
+        self.tunnelsed, self._upstream, self._status = opened, upstream, 101
         opened.member.outstanding += 1
         self.client.say(head)
         if rest:
@@ -254,8 +254,8 @@ class Tunnel:
         if self._over or self.client.transport is not None or (upstream and upstream.transport is not None):
             return
         self._over = True
-        if self._opened is not None:
-            self._opened.member.outstanding -= 1
+        if self.tunnelsed is not None:
+            self.tunnelsed.member.outstanding -= 1
         self._ended(self)
 
     def access_line(self) -> AccessLine:
