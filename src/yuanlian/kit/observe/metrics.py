@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -21,6 +21,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from yuanlian.kit.observe.snapshot import Kind, SeriesSnapshot, Snapshot, Together, WatchedSnapshot
+
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds in seconds."""
 OTHER = "other"
@@ -29,7 +31,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _BOUNDS = [*(str(bound) for bound in BUCKETS), "+Inf"]
 
 
-class _Series:
+class Series:
     """One method, route and tenant."""
 
     __slots__ = ("buckets", "seconds", "statuses")
@@ -38,6 +40,10 @@ class _Series:
         self.statuses: defaultdict[int, int] = defaultdict(int)
         self.buckets = [0] * len(_BOUNDS)
         self.seconds = 0.0
+
+
+SeriesKey = tuple[str, str, str]
+"""Method, route and tenant."""
 
 
 class BusiestTenants:
@@ -95,10 +101,11 @@ class Metrics(Collector):
     def __init__(self, tenant_labels: int = 100, review_every: int = 20_000) -> None:
         self.registry = CollectorRegistry()
         self._tenants = BusiestTenants(tenant_labels, review_every)
-        self._series: dict[tuple[str, str, str], _Series] = {}
+        self._series: dict[SeriesKey, Series] = {}
         self._connections: dict[str, int] = {}
+        self._watched: list[Callable[[], WatchedSnapshot]] = []
         self.registry.register(self)
-        ProcessCollector(registry=self.registry)
+        self._process = ProcessCollector(registry=self.registry)
 
     def request(self, method: str, route: str, status: int, tenant_id: str | None, seconds: float) -> None:
         """``route`` is the template, never the path; unknown methods count as ``OTHER``."""
@@ -107,7 +114,7 @@ class Metrics(Collector):
         key = (method if method in _METHODS else "OTHER", route, tenant)
         series = self._series.get(key)
         if series is None:
-            series = self._series[key] = _Series()
+            series = self._series[key] = Series()
         series.statuses[status] += 1
         series.buckets[bisect_left(BUCKETS, seconds)] += 1
         series.seconds += seconds
@@ -118,32 +125,93 @@ class Metrics(Collector):
         """``change``: +1 when one opened, -1 when one closed."""
         self._connections[type_] = self._connections.get(type_, 0) + change
 
+    def watch(
+        self,
+        name: str,
+        documentation: str,
+        label: str,
+        read: Callable[[], Mapping[str, float]],
+        *,
+        kind: Kind = "gauge",
+        together: Together = "sum",
+    ) -> None:
+        """Shows what ``read`` returns, by value of ``label``; asked when somebody looks. ``together``: what
+        the values of several processes make; counters are always added."""
+        self._watched.append(
+            lambda: WatchedSnapshot(name, documentation, label, kind, together, dict(read()))
+        )
+
     def render(self) -> bytes:
         return generate_latest(self.registry)
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry."""
-        total = CounterMetricFamily(
-            "http_requests", "Total HTTP requests", labels=("method", "route", "status_code", "tenant_id")
+        yield from request_families(self._series)
+        yield connection_family(self._connections)
+        yield from (watched_family(read()) for read in self._watched)
+
+    def snapshot(self) -> Snapshot:
+        """Everything, for a process that shows it together with that of others."""
+        return Snapshot(
+            series=[
+                SeriesSnapshot(*key, dict(series.statuses), list(series.buckets), series.seconds)
+                for key, series in self._series.items()
+            ],
+            connections=dict(self._connections),
+            watched=[read() for read in self._watched],
+            process={
+                sample.name: sample.value for family in self._process.collect() for sample in family.samples
+            },
         )
-        duration = HistogramMetricFamily(
-            "http_request_duration_seconds",
-            "HTTP request duration",
-            labels=("method", "route", "tenant_id"),
-        )
-        for (method, route, tenant), series in self._series.items():
-            for status, count in series.statuses.items():
-                total.add_metric((method, route, str(status), tenant), count)
-            duration.add_metric((method, route, tenant), _cumulative(series.buckets), series.seconds)
-        active = GaugeMetricFamily("active_connections", "Number of active connections", labels=("type",))
-        for type_, count in self._connections.items():
-            active.add_metric((type_,), count)
-        yield from (total, duration, active)
 
     def _forget(self, tenants: set[str]) -> None:
         """Their series end; adding them to ``other`` would look like a burst of requests there."""
         if tenants:
             self._series = {key: series for key, series in self._series.items() if key[2] not in tenants}
+
+
+def request_families(series: Mapping[SeriesKey, Series]) -> Iterator[Metric]:
+    total = CounterMetricFamily(
+        "http_requests", "Total HTTP requests", labels=("method", "route", "status_code", "tenant_id")
+    )
+    duration = HistogramMetricFamily(
+        "http_request_duration_seconds", "HTTP request duration", labels=("method", "route", "tenant_id")
+    )
+    for (method, route, tenant), one in series.items():
+        for status, count in one.statuses.items():
+            total.add_metric((method, route, str(status), tenant), count)
+        duration.add_metric((method, route, tenant), _cumulative(one.buckets), one.seconds)
+    yield from (total, duration)
+
+
+def connection_family(connections: Mapping[str, int]) -> Metric:
+    active = GaugeMetricFamily("active_connections", "Number of active connections", labels=("type",))
+    for type_, count in connections.items():
+        active.add_metric((type_,), count)
+    return active
+
+
+def watched_family(watched: WatchedSnapshot) -> Metric:
+    kind = CounterMetricFamily if watched.kind == "counter" else GaugeMetricFamily
+    family = kind(watched.name, watched.documentation, labels=(watched.label,))
+    for value, number in watched.values.items():
+        family.add_metric((value,), number)
+    return family
+
+
+def render(families: Iterable[Metric]) -> bytes:
+    """In Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Fixed(list(families)))
+    return generate_latest(registry)
+
+
+class _Fixed(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
 
 
 def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:
