@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import cast
 
-import structlog
-
-from yuanlian.gateway.body import is_complete, size
+from yuanlian.gateway import exchange
+from yuanlian.gateway.body import is_complete
 from yuanlian.gateway.handler import Handler
-from yuanlian.gateway.http import SAFE_METHODS, RefusedError, Request
+from yuanlian.gateway.http import RefusedError, Request
 from yuanlian.gateway.intake import Intake
 from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.peers import Peers
-from yuanlian.gateway.response import BrokenResponseError, ResponseWriter
+from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.upgrade import UpgradeHandler
 from yuanlian.gateway.upstreams.upstream import ClientLeftError
-from yuanlian.kit.errors import AppError, InternalError, ServiceUnavailableError, ValidationError
+from yuanlian.kit.errors import ServiceUnavailableError, ValidationError
 from yuanlian.kit.i18n import Text
-from yuanlian.kit.observe.entry import AccessLine
 
-_log = structlog.get_logger("gateway")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_CLIENT_LEFT = 499
 _HIGH_WATER = 128 * 1024
 _LOW_WATER = 32 * 1024
 _TIMED_OUT = Text("请求发送超时", "The request took too long to arrive")
@@ -118,7 +113,7 @@ class HttpConnection(asyncio.Protocol):
         request, task = self._serving, self._task
         if task is None:
             self._peers.leave(self, self._peer)
-        elif request is None or not _must_end_well(request):
+        elif request is None or exchange.may_be_given_up(request):
             task.cancel()
 
     def pause_writing(self) -> None:
@@ -222,46 +217,14 @@ class HttpConnection(asyncio.Protocol):
         self._serving = request
         keep_alive = request.keep_alive and refusal is None and not self._draining
         response = ResponseWriter(self, request, keep_alive=keep_alive)
-        try:
-            if refusal is None:
-                await self._handler.handle(request, response)
-            else:
-                response.fail(refusal)
-        except Exception as error:  # noqa: BLE001 - the last one who can still answer with an envelope
-            self._fail(request, response, error)
-        finally:
-            self._observer.request_finished(
-                AccessLine(
-                    time.time_ns(),
-                    request.method,
-                    request.route,
-                    response.status or _CLIENT_LEFT,
-                    request.tenant_id,
-                    request.user_id,
-                    request.request_id,
-                    request.trace_id,
-                    request.instance,
-                    time.perf_counter() - request.started,
-                    size(request.body),
-                    response.bytes_out,
-                )
-            )
+        if refusal is None:
+            await exchange.serve(self._handler, self._observer, request, response)
+        else:
+            exchange.refuse(self._observer, request, response, refusal)
         transport = self.transport
         if not response.finished and transport is not None:
             transport.abort()  # nothing else tells the client that the body is cut short
         return response.keep_alive and response.finished and transport is not None
-
-    def _fail(self, request: Request, response: ResponseWriter, error: Exception) -> None:
-        """What went wrong with the request's own body explains whatever it led to."""
-        if not isinstance(request.body, bytes) and request.body.failure is not None:
-            error = request.body.failure
-        known = isinstance(error, AppError | RefusedError)
-        if not known and not isinstance(error, BrokenResponseError | ClientLeftError):
-            _log.error("request failed", request_id=request.request_id, exc_info=error)
-        if response.started:
-            _log.error("response broken", request_id=request.request_id, reason=str(error))
-        elif self.transport is not None:
-            response.fail(error if isinstance(error, AppError | RefusedError) else InternalError())
 
     def _hand_over(self, upgrade: _Upgrade) -> None:
         transport = self.transport
@@ -351,8 +314,3 @@ class HttpConnection(asyncio.Protocol):
             self._task.cancel()
         if self.transport is not None:
             self.transport.abort()
-
-
-def _must_end_well(request: Request) -> bool:
-    """Whether an upstream has all of a request that may change something: it is left to end."""
-    return request.forwarded and request.method not in SAFE_METHODS and is_complete(request.body)

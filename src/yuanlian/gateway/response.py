@@ -129,8 +129,14 @@ class ResponseWriter:
         self.start(response.status, response.headers)
         self.finish(response.body)
 
+    @property
+    def sent(self) -> bool:
+        """Something of this answer has left: there can be no other."""
+        return self.started and not self._head
+
     def fail(self, error: AppError | RefusedError) -> None:
-        """Answers ``error`` in its envelope; only before ``start``."""
+        """Answers ``error`` in its envelope, instead of whatever was started; only before ``sent``."""
+        self.started = False
         if isinstance(error, RefusedError):
             self.send(error_response(error.error, self._request, error.status))
         else:

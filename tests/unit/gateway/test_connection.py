@@ -300,6 +300,20 @@ def test_an_answer_cut_short_is_not_made_to_look_whole() -> None:
     run(scenario)
 
 
+def test_a_service_that_breaks_before_a_byte_was_sent_is_answered_for() -> None:
+    async def breaks_off(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
+        raise RuntimeError
+
+    async def scenario() -> None:
+        async with edge(breaks_off) as e:
+            first, second = await e.raw(GET % b"x" + LAST)
+            assert (first.status, first.json["error"]["code"]) == (502, "BAD_GATEWAY")
+            assert second.status == 502
+
+    run(scenario)
+
+
 def test_a_slow_reader_slows_the_service_down() -> None:
     sent = 0
 
