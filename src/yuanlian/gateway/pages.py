@@ -12,6 +12,7 @@ from yuanlian.kit.envelope import encode
 
 Page = Callable[[], Awaitable[Response]]
 
+PATHS = (b"/", b"/api/openapi.json", b"/docs", b"/healthz", b"/readyz")
 _JSON: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 _HTML: Headers = [
     (b"content-type", b"text/html; charset=utf-8"),
@@ -33,13 +34,8 @@ class Pages:
         self._ready = ready
         self._described: tuple[Response, Response] | None = None
         self._describing = asyncio.Lock()
-        self._pages: dict[bytes, Page] = {
-            b"/": self._home,
-            b"/api/openapi.json": self._openapi,
-            b"/docs": self._docs,
-            b"/healthz": self._healthz,
-            b"/readyz": self._readyz,
-        }
+        pages: tuple[Page, ...] = (self._home, self._openapi, self._docs, self._healthz, self._readyz)
+        self._pages = dict(zip(PATHS, pages, strict=True))
 
     def find(self, path: bytes) -> Page | None:
         return self._pages.get(path)

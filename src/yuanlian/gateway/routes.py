@@ -25,7 +25,7 @@ _REMEMBERED = 4096
 _REMEMBERED_LENGTH = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One line of the table. ``timeout_s``: for the whole answer of the upstream. ``rate_limit``:
     requests and milliseconds, or None. ``standing``: what every answer carries; to scripts of the origins

@@ -29,6 +29,10 @@ app.add_typer(tenants, name="tenants")
 running = typer.Typer(help="Parts of the platform in processes of their own.", no_args_is_help=True)
 app.add_typer(running, name="run")
 
+routes = typer.Typer(help="Where the gateway sends requests.")
+app.add_typer(routes, name="routes")
+
+RoutesFile = Annotated[Path | None, typer.Argument(metavar="FILE", help="A table of routes.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]
 
 
@@ -107,12 +111,35 @@ def migrate(data_dir: DataDir = None) -> None:
     _run(operations.migrate, _settings(data_dir=data_dir))
 
 
-@app.command()
-def routes(data_dir: DataDir = None) -> None:
-    """Print the routing table."""
-    from yuanlian.runtime import operations
+@routes.callback(invoke_without_command=True)
+def show_routes(context: typer.Context, data_dir: DataDir = None) -> None:
+    """Print the gateway's routing table, or do what the command after it says."""
+    if context.invoked_subcommand is None:
+        from yuanlian.runtime import routes_command
 
-    _run(operations.show_routes, _settings(data_dir=data_dir))
+        _run(routes_command.show, _settings(data_dir=data_dir))
+
+
+@routes.command("check")
+def check_routes(file: RoutesFile = None) -> None:
+    """Say by line what is wrong with a table, and which of its routes no request can reach. Without
+    FILE, the table in use. Exit status 1 when there is an error."""
+    from yuanlian.runtime import routes_command
+
+    _run(routes_command.check, _settings(), file)
+
+
+@routes.command("match")
+def match_route(
+    method: Annotated[str, typer.Argument(help="GET, POST, …")],
+    path: Annotated[str, typer.Argument(help="As in a request: /api/tenant/students")],
+    file: Annotated[Path | None, typer.Option("--file", help="This table instead of the one in use.")] = None,
+) -> None:
+    """Say which route takes a request, and why each other that fits does not. Exit status 1 when none
+    does."""
+    from yuanlian.runtime import routes_command
+
+    _run(routes_command.match, _settings(), method.upper(), path, file)
 
 
 @tenants.callback(invoke_without_command=True)

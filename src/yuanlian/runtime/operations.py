@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from yuanlian.gateway.routes import DEFAULT_ROUTES, Route
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters, DeadLetters
@@ -15,7 +13,6 @@ from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.repository import DeadLetter
 from yuanlian.runtime.console import console, say, table
 from yuanlian.runtime.datadir import DataDirLock
-from yuanlian.runtime.routing import RoutesSource
 from yuanlian.runtime.schema import HEAD, SchemaError, revision_of, upgrade
 from yuanlian.runtime.settings import Settings
 from yuanlian.services.tenant.tenants import repository
@@ -40,25 +37,6 @@ async def migrate(settings: Settings) -> None:
     finally:
         await database.close()
     say(f"schema {HEAD}, as before" if before == HEAD else f"schema {before} -> {HEAD}")
-
-
-async def show_routes(settings: Settings) -> None:
-    """Raises:
-    RoutesRefusedError: the file cannot be used.
-    """
-    source = RoutesSource(settings.routes or DEFAULT_ROUTES)
-    shown = table("path", "service", "methods", "token", "limit")
-    for route in (await asyncio.to_thread(source.read)).routes:
-        methods = " ".join(sorted(route.methods))
-        shown.add_row(route.path, route.service, methods, "yes" if route.auth else "no", _limit(route))
-    console().print(shown)
-
-
-def _limit(route: Route) -> str:
-    if route.rate_limit is None:
-        return "-"
-    requests, window_ms = route.rate_limit
-    return f"{requests} / {window_ms / 1000:g} s per {route.limit_by}"
 
 
 async def show_tenants(settings: Settings) -> None:

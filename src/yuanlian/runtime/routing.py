@@ -30,6 +30,20 @@ class RoutesRefusedError(Refusal):
         super().__init__(f"{path}: {reason}" if line is None else f"{path}, line {line}: {reason}")
 
 
+def text_of(path: Path) -> str:
+    """Raises:
+    RoutesRefusedError: it cannot be read, or is no text.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RoutesRefusedError(path, None, error.strerror or str(error)) from None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise RoutesRefusedError(path, content.count(b"\n", 0, error.start) + 1, "is not UTF-8") from None
+
+
 class RoutesSource:
     """``read`` and ``has_changed`` touch the disk, which may be far away: call off the event loop."""
 
@@ -47,14 +61,7 @@ class RoutesSource:
         # Before the content: what is written meanwhile makes another stamp.
         self._read = self._seen = self._stamp()
         try:
-            content = self.path.read_bytes()
-        except OSError as error:
-            raise RoutesRefusedError(self.path, None, error.strerror or str(error)) from None
-        try:
-            return RouteTable.load(content.decode())
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise RoutesRefusedError(self.path, line, "is not UTF-8") from None
+            return RouteTable.load(text_of(self.path))
         except RoutesError as error:
             raise RoutesRefusedError(self.path, error.line, error.reason) from None
 
