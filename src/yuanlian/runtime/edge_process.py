@@ -59,6 +59,7 @@ async def running(built: Edge, stop: Stop) -> AsyncIterator[GatewayServer]:
             await upstream.start()
             stack.push_async_callback(upstream.stop)
         await stack.enter_async_context(beside(built.chores))
+        stack.push_async_callback(built.tunnels.stop)
         await _hear(built, stop)
         server = server_for(built.public, built.observer)
         stack.push_async_callback(lambda: server.stop(stop.deadline.remaining))

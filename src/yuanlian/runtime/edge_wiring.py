@@ -23,6 +23,7 @@ from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
 from yuanlian.gateway.service_client import UpstreamClient
 from yuanlian.gateway.upstreams.discovery import FixedInstances
 from yuanlian.gateway.upstreams.http import HttpUpstream
+from yuanlian.gateway.upstreams.tunnel import Tunnels
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.tokens import AccessTokenVerifier, key_id
@@ -49,6 +50,7 @@ class Edge:
     public: Listening
     admin: Listening
     upstreams: tuple[HttpUpstream, ...]
+    tunnels: Tunnels
     revocations: FollowedRevocations
     observer: EdgeObserver
     metrics: Metrics
@@ -114,6 +116,8 @@ def edge(settings: Settings, log: Log) -> Edge:
         pages=Pages(describe, health.ready),
         trusted_proxies=TrustedProxies(settings.trusted_proxies),
     )
+    observer = EdgeObserver(log, metrics)
+    gateway.tunnels = tunnels = Tunnels(gateway.admit_tunnel, observer, revocations, directory, clock)
     chores: list[Chore] = [revocations.feed.follow, directory.feed.follow]
     if settings.routes is not None:
         chores.append(partial(routing.follow, routes, gateway))
@@ -127,8 +131,9 @@ def edge(settings: Settings, log: Log) -> Edge:
         public=Listening(gateway, settings.host, settings.port, "YUANLIAN_PORT"),
         admin=Listening(admin, settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT"),
         upstreams=tuple({id(one): one for one in upstreams.values()}.values()),
+        tunnels=tunnels,
         revocations=revocations,
-        observer=EdgeObserver(log, metrics),
+        observer=observer,
         metrics=metrics,
         health=health,
         chores=tuple(chores),

@@ -1,7 +1,7 @@
 """Upgraded connections to HTTP upstreams (WebSocket, for one): admitted like any request, then bytes both
 ways, unread. Source: RFC 9110 §7.8, RFC 6455 §4.
 
-What speaks for a member ends with the member's token, or with its revocation.
+What speaks for a member ends with the member's token, with its revocation, or with the tenant.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import AppError, BadGatewayError, InternalError, ServiceUnavailableError
 from yuanlian.kit.identity.revocation import Revocations
 from yuanlian.kit.observe.entry import AccessLine
+from yuanlian.kit.tenancy.directory import Tenant, TenantDirectory
 
 _log = structlog.get_logger("gateway")
 _CLIENT_LEFT = 499
@@ -69,13 +70,14 @@ class TunnelLimits:
 
 class Tunnels:
     """Implements ``UpgradeHandler``. ``tunnels``: those that there are. Create it on the event loop, once
-    per process: it listens to revocations for as long as it lives."""
+    per process: it listens to revocations and to changes of tenants for as long as it lives."""
 
     def __init__(
         self,
         admit: Admit,
         observer: Observer,
         revocations: Revocations,
+        directory: TenantDirectory,
         clock: Clock,
         limits: TunnelLimits | None = None,
     ) -> None:
@@ -87,6 +89,7 @@ class Tunnels:
         self._sweeping: asyncio.Task[None] | None = None
         self._stopping = False
         revocations.on_revoked(self._revoked)
+        directory.on_change(self._tenant_changed)
 
     def __len__(self) -> int:
         return len(self.tunnels)
@@ -142,6 +145,12 @@ class Tunnels:
             member = (principal.tenant_id, principal.user_id) == (tenant_id, user_id)
             if member or (session_id is not None and principal.session_id == session_id):
                 tunnel.close()
+
+    def _tenant_changed(self, tenant: Tenant) -> None:
+        if tenant.status != "active":
+            for tunnel in list(self.tunnels):
+                if tunnel.tenant_id == tenant.id:
+                    tunnel.close()
 
 
 class Tunnel:
@@ -222,6 +231,10 @@ class Tunnel:
             upstream.data_received(rest)
         self.client.join(upstream)
         upstream.join(self.client)
+
+    @property
+    def tenant_id(self) -> str:
+        return self._request.tenant_id
 
     # --- ending -------------------------------------------------------------------------------
 

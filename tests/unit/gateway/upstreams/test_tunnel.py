@@ -38,7 +38,9 @@ async def tunnelling(
     url: str, limits: TunnelLimits | None = None
 ) -> AsyncIterator[tuple[Edge, Tunnels, HttpUpstream]]:
     async with upstream_to([url]) as upstream, edge(upstream=upstream, routes=ROUTES) as one:
-        tunnels = Tunnels(one.gateway.admit_tunnel, one.observer, one.revocations, SystemClock(), limits)
+        tunnels = Tunnels(
+            one.gateway.admit_tunnel, one.observer, one.revocations, one.tenants, SystemClock(), limits
+        )
         one.gateway.tunnels = tunnels
         try:
             yield one, tunnels, upstream
@@ -294,7 +296,7 @@ async def _stands_still(count: Callable[[], int]) -> None:
             await asyncio.sleep(0.2)
 
 
-def test_a_revoked_member_and_an_expired_token_lose_their_tunnels() -> None:
+def test_a_revoked_member_an_expired_token_and_a_suspended_tenant_lose_their_tunnels() -> None:
     limits = TunnelLimits(sweep_s=0.05)
 
     async def scenario(one: Edge, tunnels: Tunnels, upstream: HttpUpstream) -> None:
@@ -302,8 +304,12 @@ def test_a_revoked_member_and_an_expired_token_lose_their_tunnels() -> None:
         async with (
             _to(one, "/live/a", headers=_signed(one, user="user_1")) as revoked,
             _to(one, "/live/a", headers=_signed(one, user="user_2", exp=now + 2)) as expired,
-            _to(one, "/live/a", headers=_signed(one, user="user_3")) as stays,
+            _to(one, "/live/a", headers=_signed(one, user="user_3", tenant="b")) as suspended,
+            _to(one, "/live/a", headers=_signed(one, user="user_4")) as stays,
         ):
+            one.tenants.set_status("b", "suspended")
+            with pytest.raises(websockets.ConnectionClosed):
+                await asyncio.wait_for(suspended.recv(), 2)
             await one.revocations.revoke_session("session_user_1", now + 600)
             with pytest.raises(websockets.ConnectionClosed):
                 await asyncio.wait_for(revoked.recv(), 2)
