@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.support.databases import open_database
 
 from yuanlian.kit.clock import ManualClock
 from yuanlian.kit.database.schema import Base
-from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.errors import AuthenticationError
 from yuanlian.kit.identity.internal import HEADER, InternalIdentity
 from yuanlian.kit.identity.memory import MemoryRevocations
@@ -80,7 +80,7 @@ class Answer:
 class AuthRig:
     def __init__(self, path: Path, argon2: Argon2Parameters = QUICK) -> None:
         self.clock = ManualClock(START_MS)
-        self.database = SqliteDatabase(path / "auth.db")
+        self.database = open_database(path / "auth.db")
         self.database.migrate(lambda connection: Base.metadata.create_all(connection))
         self.directory = MemoryDirectory(
             [Tenant(SUN, "阳光幼儿园"), Tenant(STAR, "星星幼儿园"), Tenant(PLATFORM, "平台")]

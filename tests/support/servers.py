@@ -73,6 +73,14 @@ def rabbitmq() -> RabbitMq:
     return _rabbitmq()
 
 
+def own_rabbitmq(directory: Path) -> RabbitMq:
+    """For a test that stops, kills or pauses it; the caller stops it."""
+    need(RabbitMq)
+    server = RabbitMq(directory / "rabbitmq")
+    server.start()
+    return server
+
+
 @lru_cache(maxsize=1)
 def _rabbitmq() -> RabbitMq:
     server = RabbitMq(scratch() / "rabbitmq")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 # Imported for their tables: the schema is what every service declares.
 from yuanlian.kit.database.schema import Base
 from yuanlian.kit.messaging import tables as messaging_tables
+from yuanlian.kit.tenancy.scope import across_tenants
 from yuanlian.runtime.refusals import Refusal
 from yuanlian.services.analytics import models as analytics_models
 from yuanlian.services.auth import models as auth_models
@@ -18,7 +20,7 @@ from yuanlian.services.tenant.attendance import models as attendance_models
 from yuanlian.services.tenant.roster import models as roster_models
 from yuanlian.services.tenant.tenants import models as tenant_models
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in ``migrations/versions``; a test compares them."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -63,9 +65,15 @@ def upgrade(connection: Connection) -> None:
     revision = revision_of(connection)
     if revision == HEAD:
         return
+    tables = inspect(connection).get_table_names()
     if revision is not None:
         migrate(connection)
-    elif inspect(connection).get_table_names():
+    elif _REVISIONS.name in tables and not _any_row(connection, tables):
+        # Our own first start did not come to its end, on a database that keeps each table as soon as it
+        # is made (MySQL).
+        metadata.drop_all(connection)
+        _fill(connection)
+    elif tables:
         raise SchemaError("the database has tables but no schema revision: it is not one of ours")
     else:
         create(connection)
@@ -74,8 +82,18 @@ def upgrade(connection: Connection) -> None:
 def create(connection: Connection) -> None:
     """The whole schema at once, for an empty database; the same as ``migrate`` makes (a test
     compares them) without the 150 ms and 10 MB of Alembic."""
-    metadata.create_all(connection, checkfirst=False)
     _REVISIONS.create(connection)
+    _fill(connection)
+
+
+def _any_row(connection: Connection, tables: Sequence[str]) -> bool:
+    ours = (metadata.tables[name] for name in tables if name in metadata.tables)
+    with across_tenants("schema creation"):
+        return any(connection.execute(select(table).limit(1)).first() is not None for table in ours)
+
+
+def _fill(connection: Connection) -> None:
+    metadata.create_all(connection, checkfirst=False)
     connection.execute(_REVISIONS.insert().values(version_num=HEAD))
 
 

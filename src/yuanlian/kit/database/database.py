@@ -11,14 +11,36 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
+
+from yuanlian.kit.errors import ServiceUnavailableError
+from yuanlian.kit.i18n import Text
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
+class DatabaseUnavailableError(ServiceUnavailableError):
+    """The database is away or too busy. Nothing was stored."""
+
+    text = Text("数据库暂不可用，请稍后重试", "The database is unavailable, try again later")
+
+
+class OutcomeUnknownError(ServiceUnavailableError):
+    """The connection ended while the transaction was being committed: it was stored whole or not at all,
+    and nobody can say which. Repeating is safe where a repeat is recognised (``Idempotency-Key``, an event
+    id, the inbox)."""
+
+    text = Text(
+        "连接中断，无法确认是否已保存；请用同一幂等键重试",
+        "The connection was lost and it is not known whether this was stored; repeat it with the same key",
+    )
+
+
 class Database(Protocol):
-    """``work`` sees the caller's context (tenant scope, request) and must not keep the session.
+    """``work`` sees the caller's context (tenant scope, request) and must not keep the session. It may
+    be run more than once until it is stored, so it has no effect but through the session.
 
     Tenant-owned tables are limited to the scope of the caller by the database itself, whatever the
     statement says; without a scope the statement raises ``TenantRequiredError`` before any SQL.
@@ -33,6 +55,10 @@ class Database(Protocol):
 
         Concurrent calls may share one transaction (group commit), each in its own savepoint: one
         that raises is undone alone and its exception is its caller's. Do no slow work inside.
+
+        Raises:
+            DatabaseUnavailableError: it was not stored, also after some seconds of trying again.
+            OutcomeUnknownError: it may have been stored.
         """
         ...
 
@@ -41,6 +67,10 @@ class Database(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+    def migrate(self, upgrade: Callable[[Connection], T]) -> T:
+        """Runs a schema change on a connection of its own, before the platform serves."""
+        ...
 
 
 class HasDatabase(Protocol):

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session
 
+from yuanlian.kit.database.work import Work
 from yuanlian.kit.tenancy.guard import TenantGuard
 
 T = TypeVar("T")
@@ -22,37 +23,6 @@ T = TypeVar("T")
 GROUP_LIMIT = 64
 """Works per transaction; more wait for the next, so that one group's latency stays bounded."""
 READERS = 2
-
-
-class _Work:
-    __slots__ = ("context", "error", "future", "result", "work")
-
-    def __init__(self, work: Callable[[Session], Any], future: asyncio.Future[Any]) -> None:
-        self.work = work
-        self.future = future
-        self.context = contextvars.copy_context()
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def run(self, connection: Connection, guard: TenantGuard) -> None:
-        """One savepoint: kept whole or undone whole."""
-        guard.enter(connection)
-        try:
-            with Session(
-                connection, join_transaction_mode="create_savepoint", expire_on_commit=False
-            ) as session:
-                self.result = self.work(session)
-                session.commit()
-        except Exception as error:  # noqa: BLE001 - handed to the caller who awaits it
-            self.error = error
-
-    def resolve(self) -> None:
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
 
 
 class SqliteDatabase:
@@ -64,7 +34,7 @@ class SqliteDatabase:
         self._reader = _engine(path, read_only=True)
         self._write_guard = TenantGuard(self._writer)
         self._read_guard = TenantGuard(self._reader)
-        self._works: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._works: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
 
@@ -77,7 +47,7 @@ class SqliteDatabase:
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_loop, name="sqlite-write", daemon=True)
             self._thread.start()
-        item = _Work(work, asyncio.get_running_loop().create_future())
+        item = Work(work, asyncio.get_running_loop().create_future())
         self._works.put(item)
         result: T = await item.future
         return result
@@ -115,7 +85,7 @@ class SqliteDatabase:
                 if closing:
                     return
 
-    def _next_group(self) -> tuple[list[_Work], bool]:
+    def _next_group(self) -> tuple[list[Work], bool]:
         """Waits for one work, then takes what is already there: the group commit."""
         first = self._works.get()
         if first is None:
@@ -130,11 +100,11 @@ class SqliteDatabase:
         return group, False
 
 
-def _commit(connection: Connection, group: list[_Work], guard: TenantGuard) -> None:
+def _commit(connection: Connection, group: list[Work], guard: TenantGuard) -> None:
     try:
         with connection.begin():
             for item in group:
-                item.context.run(item.run, connection, guard)
+                item.run(connection, guard)
     except Exception as error:  # noqa: BLE001 - nobody in the group was stored; each must hear it
         for item in group:
             item.error = item.error or error
@@ -142,9 +112,9 @@ def _commit(connection: Connection, group: list[_Work], guard: TenantGuard) -> N
         connection.invalidate()
 
 
-def _answer(group: list[_Work]) -> None:
+def _answer(group: list[Work]) -> None:
     """Wakes each waiting loop once for all its works."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Work]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Work]] = {}
     for item in group:
         by_loop.setdefault(item.future.get_loop(), []).append(item)
     for loop, items in by_loop.items():
@@ -153,7 +123,7 @@ def _answer(group: list[_Work]) -> None:
             loop.call_soon_threadsafe(_resolve_all, items)
 
 
-def _resolve_all(items: list[_Work]) -> None:
+def _resolve_all(items: list[Work]) -> None:
     for item in items:
         item.resolve()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Index, Integer, String, Text
+from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from yuanlian.kit.database.schema import Base
 
 # SQLite numbers rows by itself only in a column of exactly the type INTEGER.
 Sequence = BigInteger().with_variant(Integer(), "sqlite")
-# With a length MySQL takes the smallest kind of TEXT that holds it: 16 MiB, not 64 KiB.
-Body = Text(0xFF_FFFF)
+# MySQL's TEXT ends at 64 KiB.
+Body = Text(0xFF_FFFF).with_variant(mysql.MEDIUMTEXT(), "mysql")
 
 
 class OutboxRow(Base):

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import select
+from tests.support.databases import open_database
 from tests.support.tenant_side import STAR, SUN, TEACHERS_CLASSES, Reply, TenantSide, ask
 
 from yuanlian.contracts.attendance import ATTENDANCE_UPDATE, AttendanceUpdated, DayState, StudentDay
 from yuanlian.kit.clock import ManualClock
 from yuanlian.kit.database.schema import Base
-from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.messaging.message import Message
@@ -52,7 +52,7 @@ class Row(NamedTuple):
 class World:
     def __init__(self, folder: Path) -> None:
         clock = ManualClock(1_795_478_400_000)
-        self.database = SqliteDatabase(folder / "test.db")
+        self.database = open_database(folder / "test.db")
         self.database.migrate(Base.metadata.create_all)
         self.identity = InternalIdentity(b"k" * 32, clock)
         self.tenant = TenantSide(self.database, clock, self.identity)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import func, select
+from tests.support.databases import open_database
 from tests.support.tenant_side import STAR, SUN, Reply, TenantSide, ask
 
 from yuanlian.contracts.attendance import ATTENDANCE_UPDATE, AttendanceUpdated, Recipient
 from yuanlian.kit.clock import ManualClock
 from yuanlian.kit.database.schema import Base
-from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.messaging.bus import Subscription
@@ -64,7 +64,7 @@ class Shown(NamedTuple):
 class World:
     def __init__(self, folder: Path, mailer: Mailer | None = None) -> None:
         self.clock = ManualClock(NOW)
-        self.database = SqliteDatabase(folder / "test.db")
+        self.database = open_database(folder / "test.db")
         self.database.migrate(Base.metadata.create_all)
         self.identity = InternalIdentity(b"k" * 32, self.clock)
         self.tenant = TenantSide(self.database, self.clock, self.identity)

@@ -17,10 +17,10 @@ from typing import Any
 import httpx
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from tests.support.databases import open_database
 
 from yuanlian.kit.clock import ManualClock
 from yuanlian.kit.database.schema import Base
-from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.errors import NotFoundError
 from yuanlian.kit.http.app import service_app
 from yuanlian.kit.identity.decision import Authorizer
@@ -172,7 +172,7 @@ class Socket:
 class World:
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock(NOW)
-        self.database = SqliteDatabase(folder / "test.db")
+        self.database = open_database(folder / "test.db")
         self.database.migrate(Base.metadata.create_all)
         self.hub = MemoryHub()
         self.auth = AuthAnswers()

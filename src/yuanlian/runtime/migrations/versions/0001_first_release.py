@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import mysql
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+_BODY = sa.Text(length=16777215).with_variant(mysql.MEDIUMTEXT(), "mysql")
 
 
 def upgrade() -> None:
@@ -130,7 +133,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("message_id", sa.String(length=64), nullable=False),
-        sa.Column("body", sa.Text(length=16777215), nullable=False),
+        sa.Column("body", _BODY, nullable=False),
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_bus_messages")),
     )
     op.create_table(
@@ -153,7 +156,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(length=1000), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("failed_at", sa.BigInteger(), nullable=False),
-        sa.Column("body", sa.Text(length=16777215), nullable=False),
+        sa.Column("body", _BODY, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letters")),
         sqlite_autoincrement=True,
     )
@@ -268,7 +271,7 @@ def upgrade() -> None:
         ),
         sa.Column("message_id", sa.String(length=64), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=False),
-        sa.Column("body", sa.Text(length=16777215), nullable=False),
+        sa.Column("body", _BODY, nullable=False),
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_outbox")),
         sa.UniqueConstraint("message_id", name=op.f("uq_outbox_message_id")),
         sqlite_autoincrement=True,

@@ -11,7 +11,11 @@ from yuanlian.kit.database.schema import Base, TenantOwned
 
 
 class Classroom(TenantOwned, Base):
+    """A name is a class's only one, also when two people give it at the same time."""
+
     __tablename__ = "classes"
+    # An index, not a constraint: SQLite adds it without copying the table.
+    __table_args__ = (Index("uq_classes_tenant_id_name", "tenant_id", "name", unique=True),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(50))

@@ -35,7 +35,9 @@ def known(session: Session, class_ids: Collection[str]) -> set[str]:
     """Which of these ids are classes here."""
     if not class_ids:
         return set()
-    return set(session.scalars(select(Classroom.id).where(Classroom.id.in_(class_ids))))
+    # Asked while a row is being filled in and checked: what is wrong with it must not be sent yet.
+    with session.no_autoflush:
+        return set(session.scalars(select(Classroom.id).where(Classroom.id.in_(class_ids))))
 
 
 def id_of_name(session: Session, name: str) -> str | None:

@@ -1,0 +1,28 @@
+"""Which adapter a database URL asks for. The drivers of the other ones are not even imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yuanlian.kit.database.database import Database
+
+
+def database_from_url(url: str) -> Database:
+    """``sqlite:///PATH`` (``sqlite+aiosqlite:///`` means the same) or ``mysql://USER:PASSWORD@HOST/DATABASE``.
+
+    Raises:
+        ValueError: it is neither; without what may be a password.
+    """
+    scheme, _, rest = url.partition("://")
+    technology = scheme.partition("+")[0]
+    if technology == "sqlite":
+        if scheme not in ("sqlite", "sqlite+aiosqlite") or not rest.startswith("/") or len(rest) < 2:
+            raise ValueError(f"{scheme}:… is not sqlite:///PATH")
+        from yuanlian.kit.database.sqlite import SqliteDatabase  # only what is used
+
+        return SqliteDatabase(Path(rest[1:]))
+    if technology in ("mysql", "mariadb"):
+        from yuanlian.kit.database.mysql import MysqlDatabase  # only what is used
+
+        return MysqlDatabase(url)
+    raise ValueError(f"{scheme}:… is neither sqlite:///PATH nor mysql://USER:PASSWORD@HOST/DATABASE")
