@@ -30,13 +30,18 @@ class MemoryRateLimiter:
             tat = now
         free = (now + window_ms - tat) / interval  # requests that would be allowed at once
         if free < 1 - 1e-9:
+            if key not in self._young:
+                self._keep(key, tat)  # being refused is a use, too
             wait = (1 - free) * interval
             return Decision(False, limit, 0, _seconds(tat - now), _seconds(wait))
         tat += interval
+        self._keep(key, tat)
+        return Decision(True, limit, int(free - 1 + 1e-9), _seconds(tat - now), 0)
+
+    def _keep(self, key: str, tat: float) -> None:
         if len(self._young) >= self._capacity and key not in self._young:
             self._old, self._young = self._young, {}
         self._young[key] = tat
-        return Decision(True, limit, int(free - 1 + 1e-9), _seconds(tat - now), 0)
 
     def __len__(self) -> int:
         return len(self._young.keys() | self._old.keys())
