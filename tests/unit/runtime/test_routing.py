@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.edge import Edge, edge
@@ -103,6 +104,53 @@ def test_a_reload_that_fails_leaves_the_table(path: Path) -> None:
         assert e.gateway.table is table
 
     _with_edge(scenario)
+
+
+def test_a_request_under_way_keeps_its_route_and_none_is_dropped_while_tables_change(path: Path) -> None:
+    """A hundred changes under load; every second table lacks the route of the request that waits."""
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def service(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["path"] == "/held":
+            arrived.set()
+            await go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def ask(e: Edge, statuses: list[int], enough: asyncio.Event) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", e.port)
+        while not enough.is_set():
+            writer.write(b"GET /open/x HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+            for _ in range(3):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert await reader.readexactly(2) == b"ok"
+                statuses.append(int(head.split(b" ")[1]))
+        writer.close()
+
+    async def scenario() -> None:
+        with_held = OPEN + "  - {path: /held, service: svc, methods: [GET], auth: false}\n"
+        async with edge(service, routes=with_held) as e:
+            source = RoutesSource(path)
+            held = asyncio.create_task(e.get("/held"))
+            await arrived.wait()
+            statuses, enough = list[int](), asyncio.Event()
+            asking = [asyncio.create_task(ask(e, statuses, enough)) for _ in range(10)]
+            for number in range(100):
+                path.write_text(OPEN if number % 2 == 0 else with_held)
+                await reload(source, e.gateway)
+            path.write_text(OPEN)
+            await reload(source, e.gateway)
+            assert (await e.get("/held")).status == 404
+            go.set()
+            assert (await held).body == b"ok"
+            enough.set()
+            await asyncio.gather(*asking)
+            assert len(statuses) > 100
+            assert set(statuses) == {200}
+            assert ("GET", "/held", 200, "", "") in e.observer.requests
+
+    asyncio.run(scenario())
 
 
 async def _status_is(e: Edge, path: str, status: int) -> bool:
