@@ -51,6 +51,18 @@ class LogEntry(msgspec.Struct, omit_defaults=True):
     metadata: dict[str, Any] | None = None
 
 
+class AccessData(msgspec.Struct, omit_defaults=True, gc=False):
+    """The ``data`` of an access line."""
+
+    method: str
+    route: str
+    status: int
+    bytesIn: int
+    bytesOut: int
+    traceId: str = ""
+    upstream: str = ""
+
+
 class AccessLine(msgspec.Struct, gc=False):
     """One answered request, as the edge reports it; ``""`` is unknown. Becomes an entry when written.
     ``answered_ns``: epoch nanoseconds. ``route``: the template. ``trace_id``: W3C, 32 hex digits.
@@ -72,17 +84,6 @@ class AccessLine(msgspec.Struct, gc=False):
 
     def entry(self, service: str, timestamp: str) -> LogEntry:
         """Nothing in it needs masking."""
-        data = {
-            "method": self.method,
-            "route": self.route,
-            "status": self.status,
-            "bytesIn": self.bytes_in,
-            "bytesOut": self.bytes_out,
-        }
-        if self.trace_id:
-            data["traceId"] = self.trace_id
-        if self.instance:
-            data["upstream"] = self.instance
         return LogEntry(
             timestamp,
             "error" if self.status >= 500 else "info",
@@ -91,7 +92,15 @@ class AccessLine(msgspec.Struct, gc=False):
             self.tenant_id or None,
             self.user_id or None,
             self.request_id,
-            data,
+            AccessData(
+                self.method,
+                self.route,
+                self.status,
+                self.bytes_in,
+                self.bytes_out,
+                self.trace_id,
+                self.instance,
+            ),
             None,
             round(self.duration_s * 1000, 3),
         )
@@ -162,8 +171,9 @@ def _to_json_slowly(entry: LogEntry) -> bytes:
 def to_console(entry: LogEntry) -> bytes:
     """The same for a person at a terminal."""
     parts = [f"{entry.timestamp[11:23]} {entry.level:<5} {entry.message}"]
-    if isinstance(entry.data, dict):
-        parts += [f"{key}={value!r}" for key, value in entry.data.items()]
+    data = msgspec.to_builtins(entry.data) if isinstance(entry.data, AccessData) else entry.data
+    if isinstance(data, dict):
+        parts += [f"{key}={value!r}" for key, value in data.items()]
     parts += [
         f"{name}={value}"
         for name, value in (("tenant", entry.tenantId), ("user", entry.userId), ("request", entry.requestId))
