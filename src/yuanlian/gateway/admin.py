@@ -26,7 +26,7 @@ class Admin:
     def __init__(
         self,
         *,
-        metrics: Callable[[], bytes],
+        metrics: Callable[[], Awaitable[bytes]],
         health: Callable[[], Awaitable[Mapping[str, Any]]],
         table: Callable[[], RouteTable],
         registry: Registry,
@@ -41,6 +41,15 @@ class Admin:
             b"/routes": self._show_routes,
             b"/services": self._show_services,
         }
+
+    def showing(
+        self,
+        *,
+        metrics: Callable[[], Awaitable[bytes]],
+        health: Callable[[], Awaitable[Mapping[str, Any]]],
+    ) -> Admin:
+        """The same about others: those of several processes, say."""
+        return Admin(metrics=metrics, health=health, table=self._table, registry=self._registry)
 
     def body_limit(self, request: Request) -> int:
         del request  # nothing here reads a body
@@ -60,7 +69,7 @@ class Admin:
         response.send(await page())
 
     async def _show_metrics(self) -> Response:
-        return Response(200, _METRICS, self._metrics())
+        return Response(200, _METRICS, await self._metrics())
 
     async def _show_health(self) -> Response:
         health = await self._health()
@@ -85,5 +94,6 @@ def _route(route: Route) -> dict[str, Any]:
         "timeoutMs": int(route.timeout_s * 1000),
         "maxBodyBytes": route.max_body_bytes,
         "retries": route.retries,
+        "upgrade": sorted(protocol.decode() for protocol in route.upgrade),
         "cors": route.cors.rule if route.cors else None,
     }

@@ -27,8 +27,9 @@ _REMEMBERED_LENGTH = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """One line of the table. ``timeout_s``: for the whole answer of the upstream. ``rate_limit``:
-    requests and milliseconds, or None. ``standing``: what every answer carries; to scripts of the origins
+    """One line of the table. ``timeout_s``: an upstream's, for an answer to begin and for each pause in it;
+    in this process, for the whole. ``rate_limit``: requests and milliseconds, or None. ``upgrade``: what
+    it may leave HTTP for. ``standing``: what every answer carries; to scripts of the origins
     that ``cors`` lists, ``standing_by_origin``."""
 
     path: str

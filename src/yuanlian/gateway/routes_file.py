@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     limitBy: Literal["user", "tenant", "ip"] = "user"
     timeoutMs: Positive = 30_000
     maxBodyBytes: Annotated[int, msgspec.Meta(ge=0)] = 1024 * 1024
-    retries: Annotated[int, msgspec.Meta(ge=0, le=5)] = 0
+    retries: Annotated[int, msgspec.Meta(ge=0, le=5)] = 2
     cors: CorsRule | None = None
     headers: dict[str, str | None] = {}
     upgrade: list[Protocol] = []

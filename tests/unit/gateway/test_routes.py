@@ -79,6 +79,8 @@ OTHER = "  - {path: /a/, service: t, methods: [GET]}"
         (ROUTE + "    retires: 3", 5, "unknown field `retires`"),
         (ROUTE + "    timeoutMs: 0", 5, ">= 1"),
         (ROUTE + "    rateLimit:\n      max: x\n      windowMs: 1", 6, "`int`"),
+        (ROUTE + "    retries: 6", 5, "<= 5"),
+        (ROUTE + "    upgrade: [websocket, h2c]", 5, "matching regex"),
         (ROUTE + OTHER, 5, "already on line 2"),
         ("routes:\n  - !!python/object:os.system {}", 2, "could not determine a constructor"),
         ("routes:\n  - path: 2026-99-99", 2, "month"),
