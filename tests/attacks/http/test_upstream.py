@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.support.corpus import Case, HostileAnswer, Verdict, hostile_answers, requests
-from tests.support.edge import Edge, edge, run
+from tests.support.edge import ROUTES, Edge, edge, run
 from tests.support.instances import listening, upstream_to
 from tests.support.strict_http import Answer, Message, read_answers, read_requests
 
@@ -22,6 +22,7 @@ _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 _SECOND = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond"
 # No service behind this table waits for long; a test that hangs says so.
 _PATIENCE_S = 5.0
+_ROUTES = ROUTES.replace("auth: false", "auth: false, retries: 0")
 
 
 class Stream:
@@ -82,7 +83,7 @@ async def behind(listener: Listener) -> AsyncIterator[Edge]:
     async with (
         listening(listener.serve) as port,
         upstream_to([f"http://127.0.0.1:{port}"]) as upstream,
-        edge(upstream=upstream) as e,
+        edge(upstream=upstream, routes=_ROUTES) as e,
     ):
         yield e
 
