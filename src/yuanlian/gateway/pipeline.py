@@ -38,8 +38,8 @@ class Gateway:
     """Implements ``Handler`` for the public listener.
 
     ``upstreams``: by service name, as in the routing table. ``trusted_proxies``: addresses or
-    networks whose ``X-Forwarded-*`` headers are believed. ``tunnels``: set it to let routes with
-    ``upgrade`` leave HTTP.
+    networks whose ``X-Forwarded-*`` headers are believed. ``websocket``: takes ``/ws`` over. ``tunnels``:
+    set it to let routes with ``upgrade`` leave HTTP.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Gateway:
         self._resolver = TenantResolver(directory)
         self._limiter = limiter
         self._pages = pages
-        self._websocket = websocket
+        self.websocket = websocket
         self._proxies = trusted_proxies or TrustedProxies()
         self.tunnels: UpgradeHandler | None = None
 
@@ -90,7 +90,7 @@ class Gateway:
         if request.method != "GET":
             return None
         if request.path == WEBSOCKET_PATH:
-            return self._websocket if b"websocket" in tokens(request.first.get(b"upgrade", b"")) else None
+            return self.websocket if b"websocket" in tokens(request.first.get(b"upgrade", b"")) else None
         return self.tunnels if self.tunnels is not None and self._tunnel(request) else None
 
     async def handle(self, request: Request, response: ResponseWriter) -> None:

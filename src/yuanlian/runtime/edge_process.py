@@ -59,11 +59,14 @@ async def running(built: Edge, stop: Stop) -> AsyncIterator[GatewayServer]:
             await upstream.start()
             stack.push_async_callback(upstream.stop)
         await stack.enter_async_context(beside(built.chores))
-        stack.push_async_callback(built.tunnels.stop)
         await _hear(built, stop)
         server = server_for(built.public, built.observer)
-        stack.push_async_callback(lambda: server.stop(stop.deadline.remaining))
+        stack.push_async_callback(_drain, server, built, stop)
         yield server
+
+
+async def _drain(server: GatewayServer, built: Edge, stop: Stop) -> None:
+    await asyncio.gather(server.stop(stop.deadline.remaining), built.tunnels.stop())
 
 
 async def _hear(built: Edge, stop: Stop) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from yuanlian import __version__
 from yuanlian.contracts.auth import SERVICE as AUTH
-from yuanlian.contracts.edge import EVERY_SERVICE, OPENAPI_PATH
+from yuanlian.contracts.edge import EVERY_SERVICE, OPENAPI_PATH, REALTIME
 from yuanlian.contracts.tenant import SERVICE as TENANT
 from yuanlian.gateway.admin import Admin
 from yuanlian.gateway.feed_follower import GATEWAY
@@ -24,6 +24,7 @@ from yuanlian.gateway.service_client import UpstreamClient
 from yuanlian.gateway.upstreams.discovery import FixedInstances
 from yuanlian.gateway.upstreams.http import HttpUpstream
 from yuanlian.gateway.upstreams.tunnel import Tunnels
+from yuanlian.gateway.upstreams.websocket_tunnel import WebSocketTunnel
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.tokens import AccessTokenVerifier, key_id
@@ -35,10 +36,10 @@ from yuanlian.kit.registry.fixed import FixedRegistry
 from yuanlian.kit.registry.registry import Instance
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
 from yuanlian.runtime import routing
-from yuanlian.runtime.listening import Listening
+from yuanlian.runtime.listening import Listening, open_tls
 from yuanlian.runtime.routing import RoutesSource
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
-from yuanlian.runtime.stopping import Chore
+from yuanlian.runtime.stopping import Chore, one_after_another
 from yuanlian.runtime.upstreams import host_and_port
 
 
@@ -100,6 +101,7 @@ def edge(settings: Settings, log: Log) -> Edge:
     health.add("revocations", revocations.check)
     health.add("tenants", directory.check)
     metrics = Metrics()
+    observer = EdgeObserver(log, metrics)
 
     async def describe() -> Any:
         return await client.call(AUTH, "GET", OPENAPI_PATH, principal=GATEWAY)
@@ -116,19 +118,30 @@ def edge(settings: Settings, log: Log) -> Edge:
         pages=Pages(describe, health.ready),
         trusted_proxies=TrustedProxies(settings.trusted_proxies),
     )
-    observer = EdgeObserver(log, metrics)
     gateway.tunnels = tunnels = Tunnels(gateway.admit_tunnel, observer, revocations, directory, clock)
+    gateway.websocket = WebSocketTunnel(tunnels)
+    tls = open_tls(settings, clock, health, metrics)
     chores: list[Chore] = [revocations.feed.follow, directory.feed.follow]
+    reloads: list[Chore] = [partial(routing.reload, routes, gateway)]
     if settings.routes is not None:
         chores.append(partial(routing.follow, routes, gateway))
+    if tls is not None:
+        chores.append(tls.follow)
+        reloads.append(tls.reload)
+
+    async def show_metrics() -> bytes:
+        return metrics.render()
+
     admin = Admin(
-        metrics=metrics.render,
+        metrics=show_metrics,
         health=health.report,
         table=lambda: gateway.table,
         registry=FixedRegistry(_instances(settings)),
     )
     return Edge(
-        public=Listening(gateway, settings.host, settings.port, "YUANLIAN_PORT"),
+        public=Listening(
+            gateway, settings.host, settings.port, "YUANLIAN_PORT", gateway.is_trusted_proxy, tls
+        ),
         admin=Listening(admin, settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT"),
         upstreams=tuple({id(one): one for one in upstreams.values()}.values()),
         tunnels=tunnels,
@@ -137,7 +150,7 @@ def edge(settings: Settings, log: Log) -> Edge:
         metrics=metrics,
         health=health,
         chores=tuple(chores),
-        reload=partial(routing.reload, routes, gateway),
+        reload=partial(one_after_another, reloads),
     )
 
 
@@ -154,7 +167,7 @@ def _upstreams(settings: Settings) -> Upstreams:
 
 
 def _all_there(upstreams: Upstreams, table: RouteTable) -> None:
-    needed = {AUTH, TENANT, *(route.service for route in table.routes)}
+    needed = {AUTH, TENANT, REALTIME, *(route.service for route in table.routes)}
     missing = sorted(service for service in needed if upstreams.get(service) is None)
     if missing:
         raise UnsupportedSettingError(

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from yuanlian.gateway.certificates import CertificateError
 from yuanlian.gateway.handler import Handler
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.peers import nobody
 from yuanlian.gateway.server import GatewayServer
+from yuanlian.gateway.tls import Tls
+from yuanlian.kit.clock import Clock
+from yuanlian.kit.observe.health import HealthChecker
+from yuanlian.kit.observe.metrics import Metrics
 from yuanlian.runtime.refusals import Refusal
+from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 
 
 @dataclass(frozen=True)
@@ -21,17 +27,54 @@ class Addresses:
 class AddressInUseError(Refusal):
     """A port is taken; the message says which and what to do."""
 
+    @classmethod
+    def of(cls, listening: Listening, error: OSError) -> AddressInUseError:
+        return cls(
+            f"cannot listen on {listening.host}:{listening.port} ({error.strerror or error}); "
+            f"is another process there? choose another port with {listening.setting}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Listening:
     """A listener to be opened. ``setting``: the one that chooses another port. ``exempt``: whose
-    connections are not counted."""
+    connections are not counted. ``tls``: None where it speaks plain HTTP."""
 
     handler: Handler
     host: str
     port: int
     setting: str
     exempt: Callable[[str], bool] = nobody
+    tls: Tls | None = None
+
+    def url(self, port: int) -> str:
+        """Its base URL, once the port is known."""
+        return f"{'http' if self.tls is None else 'https'}://{self.host}:{port}"
+
+
+def open_tls(settings: Settings, clock: Clock, health: HealthChecker, metrics: Metrics) -> Tls | None:
+    """The certificates that the settings name, watched by ``health`` and ``metrics``. One that has ended
+    is no reason to take no requests: clients see it, and decide.
+
+    Raises:
+        UnsupportedSettingError: none of them can be used.
+    """
+    if settings.tls_dir is None:
+        return None
+    tls = Tls(settings.tls_dir, clock)
+    try:
+        tls.read()
+    except CertificateError as error:
+        raise UnsupportedSettingError(f"YUANLIAN_TLS_DIR: {error}") from None
+    health.add("certificates", tls.check, vital=False)
+    metrics.watch(
+        "tls_certificate_not_after_timestamp_seconds",
+        "When a certificate ends",
+        "certificate",
+        tls.expiries,
+        together="min",
+    )
+    return tls
 
 
 def everybody(address: str) -> bool:
@@ -41,7 +84,8 @@ def everybody(address: str) -> bool:
 
 
 def server_for(listening: Listening, observer: Observer) -> GatewayServer:
-    return GatewayServer(listening.handler, observer, exempt=listening.exempt)
+    tls = listening.tls.context if listening.tls is not None else None
+    return GatewayServer(listening.handler, observer, exempt=listening.exempt, tls=tls)
 
 
 async def listen(server: GatewayServer, listening: Listening) -> str:
@@ -50,12 +94,7 @@ async def listen(server: GatewayServer, listening: Listening) -> str:
     Raises:
         AddressInUseError
     """
-    host, port = listening.host, listening.port
     try:
-        bound = await server.start(host, port)
+        return listening.url(await server.start(listening.host, listening.port))
     except OSError as error:
-        raise AddressInUseError(
-            f"cannot listen on {host}:{port} ({error.strerror or error}); "
-            f"is another process there? choose another port with {listening.setting}"
-        ) from None
-    return f"http://{host}:{bound}"
+        raise AddressInUseError.of(listening, error) from None

@@ -17,7 +17,7 @@ def gateway(settings: Settings) -> None:
     """Raises:
     what ``edge_process.run`` does: it did not start; nothing is left running.
     """
-    from yuanlian.runtime import edge_process
+    from yuanlian.runtime import edge_process, supervisor
 
     console, log = _speak(settings)
 
@@ -25,7 +25,8 @@ def gateway(settings: Settings) -> None:
         console.print(f"\n[bold]园联 Yuanlian[/bold] gateway  {addresses.public}")
         console.print(f"管理端 admin           {addresses.admin}/health  /metrics  /routes  /services\n")
 
-    edge_process.run(settings, log, greet)
+    run = edge_process.run if settings.workers == 1 else supervisor.run
+    run(settings, log, greet)
 
 
 def services(settings: Settings, *, demo: bool) -> None:
@@ -52,7 +53,7 @@ def services(settings: Settings, *, demo: bool) -> None:
 def _speak(settings: Settings) -> tuple[Console, Log]:
     """On a terminal logs are for people; elsewhere stdout has LogEntry lines only."""
     terminal = sys.stdout.isatty()
-    log = configure("yuanlian", settings.log_level, console=terminal)
+    log = configure("yuanlian", settings.log_level, console=terminal, shared=settings.workers > 1)
     return Console(stderr=not terminal, highlight=False), log
 
 

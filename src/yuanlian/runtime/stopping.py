@@ -48,6 +48,10 @@ class Stop:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.ask)
 
+    @property
+    def is_asked(self) -> bool:
+        return self._asked.is_set()
+
     async def asked(self) -> None:
         await self._asked.wait()
 
@@ -97,3 +101,8 @@ async def beside(chores: Iterable[Chore]) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def one_after_another(chores: Iterable[Chore]) -> None:
+    for chore in chores:
+        await chore()

@@ -39,10 +39,10 @@ from yuanlian.kit.registry.registry import HEARTBEAT_MS, Instance
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
 from yuanlian.runtime import routing
 from yuanlian.runtime.housekeeping import keep_tidy
-from yuanlian.runtime.listening import Listening, everybody
+from yuanlian.runtime.listening import Listening, everybody, open_tls
 from yuanlian.runtime.routing import RoutesSource
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
-from yuanlian.runtime.stopping import Chore
+from yuanlian.runtime.stopping import Chore, one_after_another
 from yuanlian.services.analytics.module import module as analytics_module
 from yuanlian.services.auth.module import module as auth_module
 from yuanlian.services.auth.tokens import TokenIssuer
@@ -97,16 +97,23 @@ def embedded(settings: Settings, log: Log) -> Platform:
         websocket=core.websocket,
         trusted_proxies=proxies,
     )
+    tls = open_tls(settings, core.clock, core.health, core.metrics)
     chores: list[Chore] = []
+    reloads: list[Chore] = [partial(routing.reload, routes, gateway)]
     if settings.routes is not None:
         chores.append(partial(routing.follow, routes, gateway))
+    if tls is not None:
+        chores.append(tls.follow)
+        reloads.append(tls.reload)
     return core.platform(
-        public=Listening(gateway, settings.host, settings.port, "YUANLIAN_PORT"),
+        public=Listening(
+            gateway, settings.host, settings.port, "YUANLIAN_PORT", gateway.is_trusted_proxy, tls
+        ),
         admin=Listening(
             core.admin(lambda: gateway.table), settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT"
         ),
         chores=chores,
-        reload=partial(routing.reload, routes, gateway),
+        reload=partial(one_after_another, reloads),
     )
 
 
@@ -136,12 +143,8 @@ def services(settings: Settings, log: Log) -> Platform:
             "YUANLIAN_SERVICES_ADMIN_PORT",
         ),
         chores=[],
-        reload=_nothing_to_read,
+        reload=partial(one_after_another, ()),
     )
-
-
-async def _nothing_to_read() -> None:
-    pass
 
 
 def by_prefix(modules: Iterable[ServiceModule]) -> dict[str, Upstream]:
@@ -183,7 +186,7 @@ class _Core:
 
     def admin(self, table: Callable[[], RouteTable]) -> Admin:
         return Admin(
-            metrics=self.metrics.render, health=self.health.report, table=table, registry=self.registry
+            metrics=self._show_metrics, health=self.health.report, table=table, registry=self.registry
         )
 
     def platform(
@@ -202,6 +205,9 @@ class _Core:
             chores=(self._keep_registered, partial(keep_tidy, self.database, self.clock), *chores),
             reload=reload,
         )
+
+    async def _show_metrics(self) -> bytes:
+        return self.metrics.render()
 
     async def _keep_registered(self) -> None:
         while True:

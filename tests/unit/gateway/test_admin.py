@@ -27,12 +27,15 @@ def test_operators_see_metrics_health_routes_and_instances() -> None:
         async def check() -> dict[str, object]:
             return health
 
-        admin = Admin(metrics=lambda: b"up 1\n", health=check, table=lambda: table, registry=registry)
+        async def metrics() -> bytes:
+            return b"up 1\n"
+
+        admin = Admin(metrics=metrics, health=check, table=lambda: table, registry=registry)
         server = GatewayServer(admin, SilentObserver())
         port = await server.start("127.0.0.1", 0)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            metrics = await client.get("/metrics")
-            assert (metrics.text, metrics.headers["content-type"]) == (
+            shown = await client.get("/metrics")
+            assert (shown.text, shown.headers["content-type"]) == (
                 "up 1\n",
                 "text/plain; version=0.0.4; charset=utf-8",
             )

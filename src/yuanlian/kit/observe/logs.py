@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import atexit
 import logging
+import select
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, BinaryIO, TextIO, cast
 
 import structlog
@@ -46,13 +47,25 @@ class Log:
     A line is out when the call returns, except access lines: a thread makes and writes those, up to
     ``DELAY_S`` later. Many at once cost a third of one by one, and writing releases the interpreter: the
     event loop would wait for its turn behind the database's threads, once per request.
+
+    ``shared``: other processes write to the same pipe. What is written there at once stays in one piece
+    up to ``PIPE_BUF`` bytes (POSIX), so that no line is torn apart by another's, unless it is longer.
     """
 
-    def __init__(self, service: str, stream: TextIO, level: str = "info", *, console: bool = False) -> None:
+    def __init__(
+        self,
+        service: str,
+        stream: TextIO,
+        level: str = "info",
+        *,
+        console: bool = False,
+        shared: bool = False,
+    ) -> None:
         self.service = service
         self.lost = 0
         self._threshold = _LEVELS[level]
         self._stream = stream
+        self._at_once = select.PIPE_BUF if shared else sys.maxsize
         self._bytes = cast("BinaryIO | None", getattr(stream, "buffer", None))
         self._render: Callable[[LogEntry], bytes] = to_console if console else to_json
         self._timestamps = Timestamps()
@@ -112,7 +125,8 @@ class Log:
             while self._pending:
                 lines.append(self._line(self._pending.popleft()))
             try:
-                self._put(b"".join(lines))
+                for piece in _pieces(lines, self._at_once):
+                    self._put(piece)
             except (OSError, ValueError):
                 self.lost += len(lines)
 
@@ -146,17 +160,23 @@ class Log:
 
 
 def configure(
-    service: str, level: str = "info", stream: TextIO | None = None, *, console: bool = False
+    service: str,
+    level: str = "info",
+    stream: TextIO | None = None,
+    *,
+    console: bool = False,
+    shared: bool = False,
 ) -> Log:
     """Sends this process's logs to ``stream`` (stdout). ``level``: debug, info, warn, error. ``console``:
-    for people instead of machines. Call once, before serving; a later call replaces the earlier.
+    for people instead of machines. ``shared``: see ``Log``. Call once, before serving; a later call
+    replaces the earlier.
 
     Raises:
         ValueError: there is no such level.
     """
     if level not in _LEVELS:
         raise ValueError(f"log level must be one of {', '.join(_LEVELS)}, not {level!r}")
-    log = Log(service, stream or sys.stdout, level, console=console)
+    log = Log(service, stream or sys.stdout, level, console=console, shared=shared)
     structlog.configure(
         processors=[_split],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -165,6 +185,19 @@ def configure(
     )
     _take_over_standard_logging(log, _LEVELS[level])
     return log
+
+
+def _pieces(lines: list[bytes], at_once: int) -> Iterator[bytes]:
+    """The lines, as many together as may be."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > at_once:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    yield b"".join(piece)
 
 
 class _Logger:

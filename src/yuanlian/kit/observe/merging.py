@@ -136,9 +136,7 @@ def _by_name(snapshots: Iterable[Snapshot]) -> dict[str, list[WatchedSnapshot]]:
     return found
 
 
-def _joined(
-    values: list[Mapping[str, float]] | list[dict[str, float]], together: Together
-) -> dict[str, float]:
+def _joined(values: Sequence[Mapping[str, float]], together: Together) -> dict[str, float]:
     found: defaultdict[str, list[float]] = defaultdict(list)
     for one in values:
         for label, value in one.items():
