@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection
 from tests.support import servers
 
-from yuanlian.kit.database.database import Database
+from yuanlian.kit.database.database import ManagedDatabase
 from yuanlian.kit.database.mysql import MysqlDatabase
 from yuanlian.kit.database.sqlite import SqliteDatabase
 
@@ -50,7 +50,7 @@ def technology(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-def open_database(path: Path) -> Database:
+def open_database(path: Path) -> ManagedDatabase:
     """An empty one the first time; afterwards, within a test, the one of that path. Tables are the
     caller's to make, and may be there already."""
     if _current[0] == "sqlite":
@@ -75,3 +75,6 @@ def _new() -> str:
 def _empty(connection: Connection) -> None:
     for (table,) in connection.exec_driver_sql("SHOW TABLES").all():
         connection.exec_driver_sql(f"DELETE FROM {table}")
+    counted = "SELECT table_name FROM information_schema.tables WHERE auto_increment > 1"
+    for (table,) in connection.exec_driver_sql(f"{counted} AND table_schema = DATABASE()").all():
+        connection.exec_driver_sql(f"ALTER TABLE {table} AUTO_INCREMENT = 1")

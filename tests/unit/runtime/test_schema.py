@@ -11,10 +11,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, inspect, select
 from tests.support.databases import open_database, technology
 
-from yuanlian.kit.database.database import Database
+from yuanlian.kit.database.database import ManagedDatabase
 from yuanlian.kit.tenancy.scope import across_tenants
 from yuanlian.runtime import schema
 from yuanlian.runtime.schema import HEAD, SchemaError, alembic_config, metadata, revision_of, upgrade
@@ -26,7 +26,7 @@ FIRST = "0001"
 
 
 @pytest.fixture
-def database(tmp_path: Path, technology: str) -> Iterator[Database]:
+def database(tmp_path: Path, technology: str) -> Iterator[ManagedDatabase]:
     """Without a table."""
     database = open_database(tmp_path / "new.db")
     database.migrate(_drop_everything)
@@ -37,7 +37,7 @@ def database(tmp_path: Path, technology: str) -> Iterator[Database]:
 
 @pytest.mark.parametrize("make", [schema.create, schema.migrate, upgrade])
 def test_a_database_has_exactly_the_declared_tables(
-    database: Database, make: Callable[[Connection], None]
+    database: ManagedDatabase, make: Callable[[Connection], None]
 ) -> None:
     def differences(connection: Connection) -> list[Any]:
         make(connection)
@@ -51,7 +51,7 @@ def test_a_database_has_exactly_the_declared_tables(
     assert database.migrate(_content) == before
 
 
-def test_both_ways_to_a_new_database_make_the_same_one(database: Database) -> None:
+def test_both_ways_to_a_new_database_make_the_same_one(database: ManagedDatabase) -> None:
     database.migrate(schema.create)
     at_once = database.migrate(_content)
     database.migrate(_drop_everything)
@@ -59,7 +59,7 @@ def test_both_ways_to_a_new_database_make_the_same_one(database: Database) -> No
     assert database.migrate(_content) == at_once
 
 
-def test_tables_that_nobody_vouches_for_are_not_built_upon(database: Database) -> None:
+def test_tables_that_nobody_vouches_for_are_not_built_upon(database: ManagedDatabase) -> None:
     database.migrate(lambda connection: metadata.tables["tenants"].create(connection))
     before = database.migrate(_content)
     with pytest.raises(SchemaError, match="not one of ours"):
@@ -67,7 +67,7 @@ def test_tables_that_nobody_vouches_for_are_not_built_upon(database: Database) -
     assert database.migrate(_content) == before
 
 
-def test_a_database_of_a_newer_release_is_refused_and_left_alone(database: Database) -> None:
+def test_a_database_of_a_newer_release_is_refused_and_left_alone(database: ManagedDatabase) -> None:
     database.migrate(upgrade)
     database.migrate(
         lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
@@ -78,7 +78,7 @@ def test_a_database_of_a_newer_release_is_refused_and_left_alone(database: Datab
     assert database.migrate(_content) == before
 
 
-def test_a_first_start_that_was_cut_short_is_begun_again(database: Database) -> None:
+def test_a_first_start_that_was_cut_short_is_begun_again(database: ManagedDatabase) -> None:
     """On MySQL every table is kept as soon as it is made."""
     database.migrate(schema.create)
     whole = database.migrate(_content)
@@ -93,7 +93,7 @@ def test_a_first_start_that_was_cut_short_is_begun_again(database: Database) -> 
     assert database.migrate(_content) == whole
 
 
-def test_a_lost_revision_costs_no_rows(database: Database) -> None:
+def test_a_lost_revision_costs_no_rows(database: ManagedDatabase) -> None:
     database.migrate(schema.create)
 
     def lose(connection: Connection) -> None:
@@ -106,7 +106,7 @@ def test_a_lost_revision_costs_no_rows(database: Database) -> None:
     assert database.migrate(_classes) == {"class_1": "小一班"}
 
 
-def test_classes_of_one_name_are_told_apart_when_the_rule_arrives(database: Database) -> None:
+def test_classes_of_one_name_are_told_apart_when_the_rule_arrives(database: ManagedDatabase) -> None:
     def as_before(connection: Connection) -> None:
         from alembic import command
 
@@ -127,7 +127,7 @@ def test_classes_of_one_name_are_told_apart_when_the_rule_arrives(database: Data
     }
 
 
-def test_head_is_the_newest_revision(database: Database) -> None:
+def test_head_is_the_newest_revision(database: ManagedDatabase) -> None:
     scripts = database.migrate(lambda c: ScriptDirectory.from_config(alembic_config(c)))
     assert scripts.get_heads() == [HEAD]
 
@@ -146,8 +146,8 @@ def _classes(connection: Connection) -> dict[str, str]:
 
 
 def _drop_everything(connection: Connection) -> None:
-    metadata.drop_all(connection)
-    connection.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
+    for name in inspect(connection).get_table_names():
+        connection.exec_driver_sql(f"DROP TABLE {name}")
 
 
 def _content(connection: Connection) -> list[str]:

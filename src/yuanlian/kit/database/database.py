@@ -68,8 +68,12 @@ class Database(Protocol):
 
     async def close(self) -> None: ...
 
+
+class ManagedDatabase(Database, Protocol):
+    """As the composition root has it."""
+
     def migrate(self, upgrade: Callable[[Connection], T]) -> T:
-        """Runs a schema change on a connection of its own, before the platform serves."""
+        """Runs a schema change on a connection of its own, before the platform serves. Blocks."""
         ...
 
 

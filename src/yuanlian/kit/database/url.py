@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from yuanlian.kit.database.database import Database
+from yuanlian.kit.database.database import ManagedDatabase
 
 
-def database_from_url(url: str) -> Database:
+def database_from_url(url: str) -> ManagedDatabase:
     """``sqlite:///PATH`` (``sqlite+aiosqlite:///`` means the same) or ``mysql://USER:PASSWORD@HOST/DATABASE``.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Column, MetaData, String, Table, insert, select
 from sqlalchemy.orm import Session
 
-from yuanlian.kit.database.sqlite import SqliteDatabase
+from yuanlian.kit.database.database import Database
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.tables import OutboxRow
 
@@ -31,11 +31,11 @@ def leave_effect(session: Session, fresh: Sequence[Message]) -> None:
     session.execute(insert(EFFECTS), [{"message_id": message.id} for message in fresh])
 
 
-async def effects(database: SqliteDatabase) -> list[str]:
+async def effects(database: Database) -> list[str]:
     return await database.read(lambda session: [*session.scalars(select(EFFECTS.c.message_id))])
 
 
-async def in_outbox(database: SqliteDatabase) -> list[str]:
+async def in_outbox(database: Database) -> list[str]:
     return await database.read(
         lambda session: [*session.scalars(select(OutboxRow.message_id).order_by(OutboxRow.sequence))]
     )

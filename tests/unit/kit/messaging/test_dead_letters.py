@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from tests.unit.kit.messaging.store import Run, ids, in_outbox, messages
 
 from yuanlian.kit.clock import SystemClock
-from yuanlian.kit.database.sqlite import SqliteDatabase
+from yuanlian.kit.database.database import Database
 from yuanlian.kit.messaging import dead_letters
 from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters
 from yuanlian.kit.messaging.local import LocalBus
@@ -16,7 +16,7 @@ from yuanlian.kit.messaging.repository import encode
 from yuanlian.kit.messaging.tables import BusMessageRow, DeadLetterRow, DeliveryRow
 
 
-async def bury(database: SqliteDatabase, queue: str, of: list[Message]) -> None:
+async def bury(database: Database, queue: str, of: list[Message]) -> None:
     rows = [
         {
             "queue": queue,
@@ -31,7 +31,7 @@ async def bury(database: SqliteDatabase, queue: str, of: list[Message]) -> None:
     await database.write(lambda session: session.execute(insert(DeadLetterRow), rows))
 
 
-async def queued(database: SqliteDatabase) -> list[tuple[str, str, int]]:
+async def queued(database: Database) -> list[tuple[str, str, int]]:
     def rows(session: Session) -> list[tuple[str, str, int]]:
         statement = (
             select(DeliveryRow.queue, BusMessageRow.message_id, DeliveryRow.attempt)
@@ -43,7 +43,7 @@ async def queued(database: SqliteDatabase) -> list[tuple[str, str, int]]:
     return await database.read(rows)
 
 
-def test_the_list_is_newest_first_in_pages_and_by_queue(database: SqliteDatabase, run: Run) -> None:
+def test_the_list_is_newest_first_in_pages_and_by_queue(database: Database, run: Run) -> None:
     async def scenario() -> None:
         letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         first, other, second = messages(2), messages(1), messages(3)
@@ -60,7 +60,7 @@ def test_the_list_is_newest_first_in_pages_and_by_queue(database: SqliteDatabase
     run(scenario)
 
 
-def test_a_whole_queue_is_replayed_oldest_first(database: SqliteDatabase, run: Run) -> None:
+def test_a_whole_queue_is_replayed_oldest_first(database: Database, run: Run) -> None:
     async def scenario() -> None:
         letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         dead, other = messages(dead_letters.PAGE + 1), messages(1)
@@ -74,7 +74,7 @@ def test_a_whole_queue_is_replayed_oldest_first(database: SqliteDatabase, run: R
     run(scenario)
 
 
-def test_an_unknown_id_or_an_empty_queue_replays_nothing(database: SqliteDatabase, run: Run) -> None:
+def test_an_unknown_id_or_an_empty_queue_replays_nothing(database: Database, run: Run) -> None:
     async def scenario() -> None:
         letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         assert await letters.replay([42]) == 0
@@ -84,7 +84,7 @@ def test_an_unknown_id_or_an_empty_queue_replays_nothing(database: SqliteDatabas
     run(scenario)
 
 
-def test_what_died_in_the_outbox_returns_to_the_outbox(database: SqliteDatabase, run: Run) -> None:
+def test_what_died_in_the_outbox_returns_to_the_outbox(database: Database, run: Run) -> None:
     async def scenario() -> None:
         letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         dead = messages(2)
@@ -96,7 +96,7 @@ def test_what_died_in_the_outbox_returns_to_the_outbox(database: SqliteDatabase,
     run(scenario)
 
 
-def test_a_discarded_letter_is_gone(database: SqliteDatabase, run: Run) -> None:
+def test_a_discarded_letter_is_gone(database: Database, run: Run) -> None:
     async def scenario() -> None:
         letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
         await bury(database, "a", messages(2))

@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 from tests.unit.kit.messaging.store import Run, effects, ids, leave_effect, messages
 
 from yuanlian.kit.clock import SystemClock
-from yuanlian.kit.database.sqlite import SqliteDatabase
+from yuanlian.kit.database.database import Database
 from yuanlian.kit.messaging import inbox
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.tables import InboxRow
 from yuanlian.kit.tenancy.scope import current_scope
 
 
-def test_a_redelivered_message_has_no_second_effect(database: SqliteDatabase, run: Run) -> None:
+def test_a_redelivered_message_has_no_second_effect(database: Database, run: Run) -> None:
     async def scenario() -> None:
         first, both = messages(1), messages(1)
         both += first
@@ -29,7 +29,7 @@ def test_a_redelivered_message_has_no_second_effect(database: SqliteDatabase, ru
     run(scenario)
 
 
-def test_each_consumer_takes_it_once(database: SqliteDatabase, run: Run) -> None:
+def test_each_consumer_takes_it_once(database: Database, run: Run) -> None:
     async def scenario() -> None:
         sent = messages(1)
         for consumer in ("counter", "notifier", "counter"):
@@ -39,7 +39,7 @@ def test_each_consumer_takes_it_once(database: SqliteDatabase, run: Run) -> None
     run(scenario)
 
 
-def test_work_that_raises_leaves_nothing_and_may_be_tried_again(database: SqliteDatabase, run: Run) -> None:
+def test_work_that_raises_leaves_nothing_and_may_be_tried_again(database: Database, run: Run) -> None:
     async def scenario() -> None:
         sent = messages(2)
 
@@ -56,7 +56,7 @@ def test_work_that_raises_leaves_nothing_and_may_be_tried_again(database: Sqlite
     run(scenario)
 
 
-def test_copies_in_one_batch_are_one_and_order_is_kept(database: SqliteDatabase, run: Run) -> None:
+def test_copies_in_one_batch_are_one_and_order_is_kept(database: Database, run: Run) -> None:
     async def scenario() -> None:
         sent = messages(3)
         await inbox.once(database, "counter", [sent[0], sent[1], sent[0], sent[2], sent[1]], leave_effect)
@@ -65,7 +65,7 @@ def test_copies_in_one_batch_are_one_and_order_is_kept(database: SqliteDatabase,
     run(scenario)
 
 
-def test_work_is_not_called_for_nothing(database: SqliteDatabase, run: Run) -> None:
+def test_work_is_not_called_for_nothing(database: Database, run: Run) -> None:
     async def scenario() -> None:
         calls: list[int] = []
         sent = messages(1)
@@ -76,7 +76,7 @@ def test_work_is_not_called_for_nothing(database: SqliteDatabase, run: Run) -> N
     run(scenario)
 
 
-def test_work_may_touch_the_tenants_of_its_messages_only(database: SqliteDatabase, run: Run) -> None:
+def test_work_may_touch_the_tenants_of_its_messages_only(database: Database, run: Run) -> None:
     async def scenario() -> None:
         scopes = []
         batch = [*messages(1, "tenant_a"), *messages(1, "tenant_b")]
@@ -88,7 +88,7 @@ def test_work_may_touch_the_tenants_of_its_messages_only(database: SqliteDatabas
     run(scenario)
 
 
-def test_fifty_deliveries_at_once_have_one_effect(database: SqliteDatabase, run: Run) -> None:
+def test_fifty_deliveries_at_once_have_one_effect(database: Database, run: Run) -> None:
     async def scenario() -> None:
         sent = messages(1)
         await asyncio.gather(*(inbox.once(database, "counter", sent, leave_effect) for _ in range(50)))
@@ -97,7 +97,7 @@ def test_fifty_deliveries_at_once_have_one_effect(database: SqliteDatabase, run:
     run(scenario)
 
 
-def test_prune_forgets_the_old_and_keeps_the_new(database: SqliteDatabase, run: Run) -> None:
+def test_prune_forgets_the_old_and_keeps_the_new(database: Database, run: Run) -> None:
     async def scenario() -> None:
         await inbox.once(database, "counter", messages(3), leave_effect)
         now = SystemClock().now_ms()

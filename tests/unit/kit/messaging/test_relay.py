@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from tests.unit.kit.messaging.store import Run, effects, ids, in_outbox, leave_effect, messages, until
 
 from yuanlian.kit.clock import ManualClock, SystemClock
-from yuanlian.kit.database.sqlite import SqliteDatabase
+from yuanlian.kit.database.database import Database
 from yuanlian.kit.messaging import inbox, outbox
 from yuanlian.kit.messaging.bus import Subscription
 from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters
@@ -28,7 +28,7 @@ T = TypeVar("T")
 class RecordingBus(LocalBus):
     """The local bus with an ear on what is published, and faults on demand."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__(database, SystemClock(), poll=0.01)
         self.published: list[str] = []
         self.batches: list[int] = []
@@ -47,14 +47,14 @@ class RecordingBus(LocalBus):
             raise ConnectionError("the broker went away before it answered")
 
 
-async def until_empty(database: SqliteDatabase) -> None:
+async def until_empty(database: Database) -> None:
     async def empty() -> bool:
         return await in_outbox(database) == []
 
     await until(empty)
 
 
-def test_an_idle_relay_is_woken_by_the_commit_and_not_by_its_poll(database: SqliteDatabase, run: Run) -> None:
+def test_an_idle_relay_is_woken_by_the_commit_and_not_by_its_poll(database: Database, run: Run) -> None:
     async def scenario() -> None:
         bus = RecordingBus(database)
         relay = Relay(database, bus, SystemClock(), poll=NEVER)
@@ -71,7 +71,7 @@ def test_an_idle_relay_is_woken_by_the_commit_and_not_by_its_poll(database: Sqli
 
 
 def test_what_was_left_in_the_outbox_is_published_in_order_after_a_start(
-    database: SqliteDatabase, run: Run
+    database: Database, run: Run
 ) -> None:
     async def scenario() -> None:
         sent = messages(25)
@@ -87,7 +87,7 @@ def test_what_was_left_in_the_outbox_is_published_in_order_after_a_start(
     run(scenario)
 
 
-def test_a_row_of_another_process_is_found_without_a_wake(database: SqliteDatabase, run: Run) -> None:
+def test_a_row_of_another_process_is_found_without_a_wake(database: Database, run: Run) -> None:
     async def scenario() -> None:
         bus = RecordingBus(database)
         relay = Relay(database, bus, SystemClock(), poll=0.01)
@@ -106,7 +106,7 @@ def test_a_row_of_another_process_is_found_without_a_wake(database: SqliteDataba
     run(scenario)
 
 
-def test_a_delay_is_waited_for_by_the_clock(database: SqliteDatabase, run: Run) -> None:
+def test_a_delay_is_waited_for_by_the_clock(database: Database, run: Run) -> None:
     async def scenario() -> None:
         clock = ManualClock(1_000_000)
         bus = RecordingBus(database)
@@ -125,7 +125,7 @@ def test_a_delay_is_waited_for_by_the_clock(database: SqliteDatabase, run: Run) 
     run(scenario)
 
 
-def test_a_bus_that_is_away_loses_nothing(database: SqliteDatabase, run: Run) -> None:
+def test_a_bus_that_is_away_loses_nothing(database: Database, run: Run) -> None:
     async def scenario() -> None:
         bus = RecordingBus(database)
         bus.refuse = 2
@@ -140,14 +140,14 @@ def test_a_bus_that_is_away_loses_nothing(database: SqliteDatabase, run: Run) ->
     run(scenario)
 
 
-def counting(database: SqliteDatabase, bus: LocalBus) -> None:
+def counting(database: Database, bus: LocalBus) -> None:
     async def handler(batch: Sequence[Message]) -> None:
         await inbox.once(database, "counter", batch, leave_effect)
 
     bus.subscribe(Subscription("counter.queue", ("thing.happened",), handler))
 
 
-async def until_effects(database: SqliteDatabase, count: int) -> list[str]:
+async def until_effects(database: Database, count: int) -> list[str]:
     async def there() -> bool:
         return len(await effects(database)) >= count
 
@@ -155,9 +155,7 @@ async def until_effects(database: SqliteDatabase, count: int) -> list[str]:
     return await effects(database)
 
 
-def test_a_lost_answer_publishes_again_and_the_effect_is_still_once(
-    database: SqliteDatabase, run: Run
-) -> None:
+def test_a_lost_answer_publishes_again_and_the_effect_is_still_once(database: Database, run: Run) -> None:
     async def scenario() -> None:
         bus = RecordingBus(database)
         counting(database, bus)
@@ -177,9 +175,7 @@ def test_a_lost_answer_publishes_again_and_the_effect_is_still_once(
     run(scenario)
 
 
-def test_two_relays_on_one_outbox_lose_nothing_and_repeat_no_effect(
-    database: SqliteDatabase, run: Run
-) -> None:
+def test_two_relays_on_one_outbox_lose_nothing_and_repeat_no_effect(database: Database, run: Run) -> None:
     async def scenario() -> None:
         bus = RecordingBus(database)
         counting(database, bus)
@@ -201,9 +197,7 @@ def test_two_relays_on_one_outbox_lose_nothing_and_repeat_no_effect(
     run(scenario)
 
 
-def test_a_row_that_is_not_a_message_is_put_aside_and_can_be_replayed(
-    database: SqliteDatabase, run: Run
-) -> None:
+def test_a_row_that_is_not_a_message_is_put_aside_and_can_be_replayed(database: Database, run: Run) -> None:
     async def scenario() -> None:
         bus = RecordingBus(database)
         row = {"message_id": "msg_x", "due_at": 0, "body": '{"id": 7}'}
@@ -224,7 +218,7 @@ def test_a_row_that_is_not_a_message_is_put_aside_and_can_be_replayed(
 class BusyBus(RecordingBus):
     """Answers for a publication only when it is let go; hears of all of them at once."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.answer = asyncio.Event()
         self.begun: list[str] = []
@@ -247,7 +241,7 @@ async def until_begun(bus: BusyBus, count: int) -> None:
 
 
 def test_a_row_stays_until_the_bus_has_answered_and_what_follows_does_not_wait(
-    database: SqliteDatabase, run: Run
+    database: Database, run: Run
 ) -> None:
     async def scenario() -> None:
         bus = BusyBus(database)
@@ -270,7 +264,7 @@ def test_a_row_stays_until_the_bus_has_answered_and_what_follows_does_not_wait(
 
 
 def test_a_bus_that_does_not_answer_gets_only_so_many(
-    database: SqliteDatabase, run: Run, monkeypatch: pytest.MonkeyPatch
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
         monkeypatch.setattr("yuanlian.kit.messaging.relay.IN_FLIGHT", 10)
@@ -290,9 +284,7 @@ def test_a_bus_that_does_not_answer_gets_only_so_many(
     run(scenario)
 
 
-def test_a_delay_that_ends_while_others_are_in_flight_is_not_forgotten(
-    database: SqliteDatabase, run: Run
-) -> None:
+def test_a_delay_that_ends_while_others_are_in_flight_is_not_forgotten(database: Database, run: Run) -> None:
     async def scenario() -> None:
         clock = ManualClock(1_000_000)
         bus = BusyBus(database)
@@ -312,7 +304,7 @@ def test_a_delay_that_ends_while_others_are_in_flight_is_not_forgotten(
     run(scenario)
 
 
-def test_what_failed_is_published_again_from_the_first(database: SqliteDatabase, run: Run) -> None:
+def test_what_failed_is_published_again_from_the_first(database: Database, run: Run) -> None:
     async def scenario() -> None:
         bus = BusyBus(database)
         relay = Relay(database, bus, SystemClock(), batch=2, gather=0.001, poll=NEVER)
@@ -335,7 +327,7 @@ def test_what_failed_is_published_again_from_the_first(database: SqliteDatabase,
 
 
 def test_nothing_new_is_published_while_something_failed_and_something_is_in_flight(
-    database: SqliteDatabase, run: Run
+    database: Database, run: Run
 ) -> None:
     async def scenario() -> None:
         bus = BusyBus(database)
@@ -359,7 +351,7 @@ def test_nothing_new_is_published_while_something_failed_and_something_is_in_fli
 class CountedDatabase:
     """Counts the transactions of whoever is given this one."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
         self.read, self.ping, self.close = database.read, database.ping, database.close
         self.writes = 0
@@ -379,7 +371,7 @@ class FlakyDatabase(CountedDatabase):
         return await super().write(work)
 
 
-def test_what_was_published_is_deleted_once_the_database_is_back(database: SqliteDatabase, run: Run) -> None:
+def test_what_was_published_is_deleted_once_the_database_is_back(database: Database, run: Run) -> None:
     async def scenario() -> None:
         flaky, bus = FlakyDatabase(database), BusyBus(database)
         relay = Relay(flaky, bus, SystemClock(), poll=NEVER)
@@ -396,7 +388,7 @@ def test_what_was_published_is_deleted_once_the_database_is_back(database: Sqlit
     run(scenario)
 
 
-def test_a_wake_costs_a_look_to_take_and_a_look_to_delete(database: SqliteDatabase, run: Run) -> None:
+def test_a_wake_costs_a_look_to_take_and_a_look_to_delete(database: Database, run: Run) -> None:
     async def scenario() -> None:
         counted = CountedDatabase(database)
         relay = Relay(counted, RecordingBus(database), SystemClock(), poll=NEVER)
@@ -411,7 +403,7 @@ def test_a_wake_costs_a_look_to_take_and_a_look_to_delete(database: SqliteDataba
     run(scenario)
 
 
-def test_stop_leaves_nothing_published_in_the_outbox(database: SqliteDatabase, run: Run) -> None:
+def test_stop_leaves_nothing_published_in_the_outbox(database: Database, run: Run) -> None:
     async def scenario() -> None:
         bus = RecordingBus(database)
         relay = Relay(database, bus, SystemClock(), gather=NEVER)
