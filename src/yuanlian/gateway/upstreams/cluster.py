@@ -84,6 +84,7 @@ class Cluster:
         self._draw = draw
         self._clock = clock
         self.usable: tuple[Member, ...] = ()
+        self._leaving: set[Member] = set()
         self.members: dict[Address, Member] = {}
 
     def follow(self, addresses: Iterable[Address]) -> None:
@@ -95,7 +96,9 @@ class Cluster:
             _log.warning("no instances known, keeping the last ones", service=self._name)
             return
         for address in [address for address in self.members if address not in wanted]:
-            self.members.pop(address).pool.close()
+            member = self.members.pop(address)
+            member.pool.close()
+            self._leaving.add(member)
         for address in wanted:
             if address not in self.members:
                 self.members[address] = Member(address, Pool(address.host, address.port, self._limits))
@@ -155,8 +158,15 @@ class Cluster:
         now = self._clock()
         if self._ejector.release([member.record for member in self.members.values()], now):
             self._judge()
-        for member in self.members.values():
+        for member in (*self.members.values(), *self._leaving):
             member.pool.check_deadlines(now)
+        if self._leaving:
+            self._leaving = {member for member in self._leaving if member.pool.in_use}
+
+    def stop(self) -> None:
+        """Whatever is still under way ends now."""
+        for member in (*self.members.values(), *self._leaving):
+            member.pool.abort()
 
     def _judge(self) -> None:
         everyone = tuple(self.members.values())

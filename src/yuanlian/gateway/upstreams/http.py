@@ -89,8 +89,7 @@ class HttpUpstream:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for member in self.cluster.members.values():
-            member.pool.abort()
+        self.cluster.stop()
 
     async def forward(self, request: UpstreamRequest, sink: ResponseSink) -> None:
         self._budget.deposit()

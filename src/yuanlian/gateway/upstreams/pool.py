@@ -144,6 +144,10 @@ class Pool:
 
     # --- keeping ------------------------------------------------------------------------------
 
+    @property
+    def in_use(self) -> bool:
+        return bool(self._living or self._connecting or self._waiting)
+
     def check_deadlines(self, now: float) -> None:
         for connection in tuple(self._living):
             connection.check_deadline(now)

@@ -206,6 +206,22 @@ def test_a_registry_that_is_away_changes_nothing() -> None:
     asyncio.run(scenario())
 
 
+def test_an_instance_that_left_finishes_what_it_has_within_its_time() -> None:
+    async def scenario() -> None:
+        async with instance(lambda *_: ok(b"done")) as one, instance(lambda *_: ok(b"new")) as two:
+            one.pause_s = 0.2
+            async with upstream_to([one.url]) as upstream:
+                in_time = asyncio.create_task(_ask(upstream))
+                too_late = asyncio.create_task(_ask(upstream, timeout_s=0.1))
+                await asyncio.sleep(0.05)
+                upstream.cluster.follow([Address("127.0.0.1", two.port)])
+                assert await _ask(upstream) == b"new"
+                assert await in_time == b"done"
+                assert await too_late == b"GatewayTimeoutError"
+
+    asyncio.run(scenario())
+
+
 async def _ask(upstream: HttpUpstream, timeout_s: float = 5.0) -> bytes:
     sink = Collector()
     try:

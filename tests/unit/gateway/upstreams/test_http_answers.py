@@ -15,6 +15,7 @@ from tests.support.instances import (
     read_request,
     upstream_to,
 )
+from tests.support.websocket import on_both_loops
 
 from yuanlian.gateway.upstreams.sink import Collector
 from yuanlian.kit.errors import BadGatewayError, GatewayTimeoutError, ServiceUnavailableError
@@ -121,7 +122,7 @@ def test_an_answer_that_ends_early_raises_after_it_has_started() -> None:
         assert sink.started
         assert not sink.finished
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_nobody_there_is_503() -> None:
@@ -135,7 +136,7 @@ def test_nobody_there_is_503() -> None:
             with pytest.raises(ServiceUnavailableError):
                 await upstream.forward(asking(), Collector())
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_silence_is_504_and_so_is_a_pause_in_the_answer() -> None:
@@ -168,7 +169,7 @@ def test_an_answer_that_keeps_coming_may_take_longer_than_the_time_limit() -> No
             await upstream.forward(asking(timeout_s=0.6), sink)
         assert sink.body() == b"." * 12
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_slow_client_stops_the_instance_and_does_not_run_into_the_time_limit() -> None:
@@ -196,7 +197,7 @@ def test_a_slow_client_stops_the_instance_and_does_not_run_into_the_time_limit()
             await task
         assert sink.taken == total
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_client_that_leaves_ends_the_request_upstream() -> None:
@@ -218,7 +219,7 @@ def test_a_client_that_leaves_ends_the_request_upstream() -> None:
             assert task.cancelled()
             assert [member.outstanding for member in upstream.cluster.members.values()] == [0]
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 @pytest.mark.parametrize("length", [None, 10])
@@ -233,7 +234,7 @@ def test_a_body_that_is_still_arriving_is_passed_on(length: int | None) -> None:
         assert (b"content-length: 10" in one.requests[0].lines) is (length is not None)
         assert one.connections == 1
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_an_answer_before_the_body_is_whole_ends_the_exchange() -> None:
@@ -255,7 +256,7 @@ def test_an_answer_before_the_body_is_whole_ends_the_exchange() -> None:
             (member,) = upstream.cluster.members.values()
             assert member.pool.take(repeatable=True) is None
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_an_instance_that_reads_slowly_stops_the_body() -> None:
@@ -289,4 +290,4 @@ def test_an_instance_that_reads_slowly_stops_the_body() -> None:
             await task
         assert sink.status == 200
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from contextlib import suppress
 
 import pytest
 from tests.support.instances import Pieces, Sent, asking, instance, ok, upstream_to
+from tests.support.websocket import on_both_loops
 
 from yuanlian.gateway.upstreams.http import HttpOptions
 from yuanlian.gateway.upstreams.http_connection import UpstreamConnection
@@ -99,7 +102,7 @@ def test_another_instance_is_asked_first() -> None:
                 await upstream.forward(asking(retries=1), Collector())
             assert (len(one.requests), len(two.requests)) == (4, 4)
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -114,7 +117,7 @@ def test_a_request_that_never_left_goes_to_another_instance_whatever_it_is(metho
                 assert sink.status == 200
             assert len(one.requests) == 20
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_retries_end_with_the_budget() -> None:
@@ -127,7 +130,7 @@ def test_retries_end_with_the_budget() -> None:
             # 3 at hand, and 20 % of 100 requests
             assert 100 + 20 <= len(one.requests) <= 100 + 3 + 20
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_retries_end_with_the_time_of_the_request() -> None:
@@ -138,7 +141,7 @@ def test_retries_end_with_the_time_of_the_request() -> None:
                 await upstream.forward(asking(retries=2, timeout_s=0.5), Collector())
             assert len(one.requests) == 1
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_a_kept_connection_that_the_instance_has_closed_is_not_used_for_a_write() -> None:
@@ -154,14 +157,15 @@ def test_a_kept_connection_that_the_instance_has_closed_is_not_used_for_a_write(
             assert _quiet(kept)
             member.pool.release(kept)
             # The other end closes, and no turn of the loop has read that yet.
-            first.writers[0].write_eof()
+            with socket.socket(fileno=os.dup(first.writers[0].get_extra_info("socket").fileno())) as end:
+                end.shutdown(socket.SHUT_WR)
             assert not _quiet(kept)
             sink = Collector()
             await upstream.forward(asking("POST", body=b"x"), sink)
             assert sink.status == 200
             assert first.connections == 2
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
 
 
 def test_the_breaker_of_one_route_opens_and_half_opens() -> None:
@@ -196,4 +200,4 @@ def test_the_breaker_of_one_route_opens_and_half_opens() -> None:
             (member,) = upstream.cluster.members.values()
             assert not member.breakers
 
-    asyncio.run(scenario())
+    on_both_loops(scenario)
