@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import aiormq
+from sqlalchemy import func, select
 
 from deploy.servers.rabbitmq import RabbitMq
 from yuanlian.kit.clock import ManualClock, SystemClock
 from yuanlian.kit.database.schema import Base
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.messaging.bus import Bus
-from yuanlian.kit.messaging.dead_letters import DeadLetters
+from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters, DeadLetters
 from yuanlian.kit.messaging.delivery import BACKOFF_SECONDS
 from yuanlian.kit.messaging.rabbitmq import RabbitMqBus
 from yuanlian.kit.messaging.rabbitmq_dead_letters import RabbitMqDeadLetters
 from yuanlian.kit.messaging.rabbitmq_topology import dead, retry
 from yuanlian.kit.messaging.relay import Relay
+from yuanlian.kit.messaging.repository import DeadLetter
+from yuanlian.kit.messaging.tables import OutboxRow
 
 SECOND_MS = 10
 """A second of backoff lasts so long here: the steps are 10 ms, 50 ms, 300 ms and 3 s."""
@@ -70,6 +73,21 @@ class RabbitMqInstallation:
 
         await self._each(count)
         return found
+
+    async def in_outbox(self) -> int:
+        return await self.database.read(
+            lambda session: session.scalar(select(func.count()).select_from(OutboxRow)) or 0
+        )
+
+    async def outbox_dead_letters(self) -> list[DeadLetter]:
+        found, _ = await DatabaseDeadLetters(self.database, self.bus()).list()
+        return found
+
+    async def forget_consumer(self, bus: RabbitMqBus, queue: str) -> None:
+        """On the broker's side: the bus is not told."""
+        lane = bus._queues[queue]._lane
+        assert lane is not None
+        await lane.channel.basic_cancel(queue)
 
     async def close(self) -> None:
         for bus in self._buses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import structlog
@@ -18,6 +19,8 @@ from yuanlian.kit.messaging.rabbitmq_publisher import CONFIRM_S, Publisher
 from yuanlian.kit.messaging.rabbitmq_queue import RabbitMqQueue
 from yuanlian.kit.messaging.waiting import Signal, pause_after
 
+CHECK_S = 30.0
+
 _NO_BINDINGS: topology.Bindings = {}
 
 _log = structlog.get_logger("bus")
@@ -30,7 +33,8 @@ class RabbitMqBus:
     and its types, so that a message finds also those queues whose consumers have not started yet; those
     subscribed here are added. ``name``: what the broker calls the connections. ``second_ms``: how long
     a second of backoff is (a test's is shorter). ``confirm_s``: after so long without the broker's
-    confirmation a ``publish`` has failed.
+    confirmation a ``publish`` has failed. ``check_s``: how often consumers make sure that the broker
+    still knows them.
 
     Two connections, one to publish and one to consume, because the broker holds up a connection on which
     too much is published. Publishing connects when needed and raises ``BusUnavailableError`` while the
@@ -46,12 +50,14 @@ class RabbitMqBus:
         name: str = "yuanlian",
         second_ms: int = 1000,
         confirm_s: float = CONFIRM_S,
+        check_s: float = CHECK_S,
     ) -> None:
         self.address = address(url)
         self._url = url
         self._clock = clock
         self._name = name
         self._second_ms = second_ms
+        self._check_s = check_s
         self._publisher = Publisher(url, f"{name} publishes", second_ms, confirm_s=confirm_s)
         self._publisher.bindings.update({queue: tuple(types) for queue, types in bindings.items()})
         self._wanted = {type_ for types in bindings.values() for type_ in types}
@@ -144,8 +150,7 @@ class RabbitMqBus:
     async def _keep_consuming(self) -> None:
         failures = 0
         while not self._stopped.is_set():
-            if self._link is not None and not self._link.lost.is_set():
-                await self._link.lost.wait()
+            if self._link is not None and not await self._is_lost(self._link):
                 continue
             try:
                 self._link = await self._consume()
@@ -157,3 +162,22 @@ class RabbitMqBus:
             else:
                 failures = 0
                 _log.info("consuming again", broker=self.address)
+
+    async def _is_lost(self, link: Link) -> bool:
+        """False after ``check_s`` with consumers that the broker knows.
+
+        It tells them when their queue is deleted, but not always when it is made anew at once.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._check_s):
+                await link.lost.wait()
+                return True
+        try:
+            async with asyncio.timeout(SET_UP_S):
+                consumed = await topology.consumed(link, self._queues)
+        except (BusError, TimeoutError) as error:
+            _log.warning("consumers not found", error=reason(error))
+            consumed = False
+        if not consumed:
+            link.drop()
+        return not consumed

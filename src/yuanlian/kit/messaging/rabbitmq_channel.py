@@ -14,6 +14,7 @@ from aiormq.exceptions import (
     AMQPError,
     ChannelAccessRefused,
     ChannelPreconditionFailed,
+    InvalidFrameError,
     ProbableAuthenticationError,
 )
 from yarl import URL
@@ -28,6 +29,12 @@ HEARTBEAT_S = 10
 """A broker of which nothing is heard for about three times this long is taken for lost."""
 _HEARD_S = 1.0
 
+_REFUSALS = (
+    ChannelPreconditionFailed,
+    ChannelAccessRefused,
+    ProbableAuthenticationError,
+    InvalidFrameError,
+)
 T = TypeVar("T")
 
 OnMessage = Callable[[int, bytes, bytes, bytes], None]
@@ -134,6 +141,12 @@ class _Splitter(asyncio.StreamReaderProtocol):
         if taken:
             self._tell_alive()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Known here at once; aiormq has its tasks to end first."""
+        for lane in list(self._lanes.values()):
+            lane.close()
+        super().connection_lost(exc)
+
     def _take(self, lane: Lane, kind: int, payload: bytes) -> bool:
         if kind == wire.METHOD:
             index = int.from_bytes(payload[:4], "big")
@@ -212,6 +225,12 @@ class Link:
             raise BusUnavailableError(f"RabbitMQ at {where} refuses the user or the password") from None
         except TimeoutError:
             raise BusUnavailableError(f"RabbitMQ at {where} does not answer in {CONNECT_S:.0f} s") from None
+        except InvalidFrameError as error:
+            # It closes the connection instead of opening the virtual host; aiormq keeps no more of that.
+            raise BusUnavailableError(
+                f"RabbitMQ at {where} does not open {URL(url).path or '/'}: there is no such virtual host, "
+                "or the user may not use it"
+            ) from error
         except BusUnavailableError as error:
             raise BusUnavailableError(f"RabbitMQ at {where} cannot be used: {error}") from error
         return cls(connection, transport, lanes)
@@ -237,11 +256,18 @@ class Link:
         self._writer.write(frames)
 
     async def drain(self) -> None:
-        await self._writer.drain()
+        """Raises:
+        BusUnavailableError: the connection is lost.
+        """
+        try:
+            await self._writer.drain()
+        except OSError as error:
+            raise BusUnavailableError(f"the connection was lost: {error}") from error
 
     def drop(self) -> None:
         """At once, as if the network had gone."""
         self._writer.transport.abort()
+        self._on_lost()
 
     async def close(self) -> None:
         if not self._connection.is_closed:
@@ -262,13 +288,14 @@ async def asked(answer: Awaitable[T]) -> T:
     """What aiormq answers.
 
     Raises:
-        ChannelPreconditionFailed, ChannelAccessRefused, ProbableAuthenticationError: the broker's refusals.
+        ChannelPreconditionFailed, ChannelAccessRefused, ProbableAuthenticationError, InvalidFrameError: what
+            the broker refuses, for the caller to explain.
         BusUnavailableError: anything else; also where aiormq, losing its connection, ends whoever waits
             as if he had been cancelled.
     """
     try:
         return await answer
-    except (ChannelPreconditionFailed, ChannelAccessRefused, ProbableAuthenticationError):
+    except _REFUSALS:
         raise
     except (AMQPError, OSError, RuntimeError) as error:
         raise BusUnavailableError(f"{type(error).__name__}: {error}") from error
@@ -292,9 +319,9 @@ def address(url: str) -> str:
     """
     try:
         parsed = URL(url)
-        port = parsed.port or DEFAULT_PORTS[parsed.scheme]
+        default = DEFAULT_PORTS[parsed.scheme]
     except (ValueError, KeyError):
         raise BusError("not an amqp:// or amqps:// address") from None
     if not parsed.host:
         raise BusError("an amqp:// address names a host")
-    return f"{parsed.host}:{port}"
+    return f"{parsed.host}:{parsed.port or default}"

@@ -9,7 +9,7 @@ queue; what is given up goes to ``<queue>.dead``. ``kindergarten.direct`` reache
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiormq.abc import AbstractChannel
@@ -65,6 +65,20 @@ async def _declare_family(link: Link, queue: str, types: Sequence[str], second_m
     for exchange, key in ((DIRECT, queue), (FANOUT, ""), *((TOPIC, type_) for type_ in types)):
         await _checked(channel.queue_bind(queue, exchange, key), f"binding of {queue} to {exchange}")
     await channel.close()
+
+
+async def consumed(link: Link, queues: Iterable[str]) -> bool:
+    """Whether each of them is there and has a consumer."""
+    channel = await link.channel()
+    try:
+        for queue in queues:
+            found = await asked(channel.queue_declare(queue, passive=True))
+            if not found.consumer_count:
+                return False
+    finally:
+        if not channel.is_closed:
+            await channel.close()
+    return True
 
 
 def _leads_to(queue: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.messaging import outbox, repository
-from yuanlian.kit.messaging.bus import Bus
+from yuanlian.kit.messaging.bus import Bus, MessageRefusedError
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import OutboxEntry
 from yuanlian.kit.messaging.waiting import Signal, pause_after
@@ -178,24 +178,23 @@ class Relay:
         return room + len(self._in_flight), 0
 
     async def _publish(self, entries: Sequence[OutboxEntry]) -> None:
-        messages: list[Message] = []
-        sequences: list[int] = []
+        batch: list[tuple[OutboxEntry, Message]] = []
         for entry in entries:
             try:
-                messages.append(repository.decode(entry.body))
-                sequences.append(entry.sequence)
+                batch.append((entry, repository.decode(entry.body)))
             except msgspec.DecodeError as error:
                 await self._bury(entry, f"{type(error).__name__}: {error}")
         self._taken = max(self._taken, *(entry.sequence for entry in entries))
-        if messages:
+        if batch:
+            sequences = [entry.sequence for entry, _ in batch]
             self._in_flight.update(sequences)
-            task = asyncio.create_task(self._hand_over(messages, sequences), name="publish")
+            task = asyncio.create_task(self._hand_over(batch, sequences), name="publish")
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
 
-    async def _hand_over(self, messages: Sequence[Message], sequences: Sequence[int]) -> None:
+    async def _hand_over(self, batch: list[tuple[OutboxEntry, Message]], sequences: Sequence[int]) -> None:
         try:
-            await self._bus.publish(messages)
+            await self._publish_or_bury(batch)
         except Exception as error:  # noqa: BLE001 - the next round's to report; the rows are still there
             self._error = error
         else:
@@ -205,13 +204,25 @@ class Relay:
             self._in_flight.difference_update(sequences)
             self._news.set()
 
+    async def _publish_or_bury(self, batch: list[tuple[OutboxEntry, Message]]) -> None:
+        while batch:
+            try:
+                await self._bus.publish([message for _, message in batch])
+            except MessageRefusedError as error:
+                refused = error.message
+                entry = next(entry for entry, message in batch if message is refused)
+                await self._bury(entry, str(error))
+                batch = [one for one in batch if one[0] is not entry]
+            else:
+                return
+
     async def _landed(self) -> None:
         """When the bus has answered for everything."""
         while self._publishing:
             await asyncio.wait(self._publishing)
 
     async def _bury(self, entry: OutboxEntry, reason: str) -> None:
-        """What cannot be read must not stop what comes after it."""
-        _log.error("outbox row is not a message", message_id=entry.message_id, error=reason)
+        """What cannot be read, or sent, must not stop what comes after it."""
+        _log.error("outbox row cannot be sent", message_id=entry.message_id, error=reason)
         now = self._clock.now_ms()
         await self._database.write(lambda session: repository.bury_outbox(session, [entry], reason, now))
