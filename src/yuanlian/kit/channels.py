@@ -88,9 +88,9 @@ class Channels:
             listener = self._redis.listener()
             try:
                 await self._serve(listener)
-            except* RedisAwayError as group:
+            except RedisAwayError as error:
                 if self._open:
-                    _log.warning("channels lost", error=repr(group.exceptions[0].__cause__))
+                    _log.warning("channels lost", error=repr(error.__cause__))
             finally:
                 self._lose()
                 await listener.close()
@@ -98,10 +98,17 @@ class Channels:
             self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
     async def _serve(self, listener: Listener) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            await self._adjust(listener)
-            tasks.create_task(self._follow(listener))
-            tasks.create_task(self._hear(listener))
+        await self._adjust(listener)
+        # Not a TaskGroup: in Python 3.11 one whose task fails as it is cancelled itself goes on running.
+        tasks = [asyncio.create_task(work(listener)) for work in (self._hear, self._follow)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
 
     async def _follow(self, listener: Listener) -> None:
         while True:

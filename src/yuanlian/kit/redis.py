@@ -77,7 +77,9 @@ class Redis:
         self._timeout_s = timeout_s
         self._rest_s = rest_s
         self._resting_until = 0.0
-        options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        # Time is kept here: with a time-out of its own the driver waits through asyncio.wait_for, which
+        # in Python 3.11 loses a cancellation that comes as the wait ends, and tasks could not be stopped.
+        options: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": timeout_s}
         self._client: Any
         if self._is_cluster:
             self._client = _Cluster.from_url(self._url, **options)
@@ -112,12 +114,13 @@ class Redis:
         RedisAwayError: nobody answers. RedisRefusedError: with the reason.
         """
         try:
-            answer = await asyncio.wait_for(self._client.info("server"), self._timeout_s * 3)
+            async with asyncio.timeout(self._timeout_s * 3):
+                answer = await self._client.info("server")
         except exceptions.AuthenticationError as error:
             raise RedisRefusedError(f"user or password refused ({error})") from error
         except (exceptions.NoPermissionError, exceptions.ResponseError) as error:
             raise RedisRefusedError(str(error)) from error
-        except _AWAY_ERRORS as error:
+        except (*_AWAY_ERRORS, TimeoutError) as error:
             raise RedisAwayError from error
         servers = answer.values() if "redis_version" not in answer else [answer]
         for server in servers:
@@ -163,12 +166,11 @@ class Redis:
             answer.close()
             raise RedisAwayError
         try:
-            # The driver's own time-out is per read; with retries and redirects it adds up.
-            result = await asyncio.wait_for(answer, self._timeout_s * 2)
+            async with asyncio.timeout(self._timeout_s):
+                return await answer
         except (*_AWAY_ERRORS, TimeoutError) as error:
             self._resting_until = loop.time() + self._rest_s
             raise RedisAwayError from error
-        return result
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Command) -> Any:
         try:
@@ -254,7 +256,8 @@ class Listener:
 
     async def _guarded(self, command: Awaitable[Any]) -> None:
         try:
-            await asyncio.wait_for(command, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                await command
         except (*_AWAY_ERRORS, TimeoutError) as error:
             raise RedisAwayError from error
 
