@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
 PASSWORD = "Demo@2026"
 DEADLINE_S = 30.0
+JWT_SECRET = "a secret that gateways and services of the tests share"
 
 
 def eventually(check: Any, *, within: float = 10.0) -> Any:
@@ -35,6 +36,9 @@ def eventually(check: Any, *, within: float = 10.0) -> Any:
 
 class Platform:
     """``yuanlian up`` on a data directory, on ports of its own choosing."""
+
+    command: tuple[str, ...] = ("up",)
+    ready = "platform ready"
 
     def __init__(self, data_dir: Path, *, demo: bool = True, **settings: str) -> None:
         self.data_dir = data_dir
@@ -52,8 +56,10 @@ class Platform:
 
     def spawn(self) -> None:
         """Starts the process without waiting for it."""
-        command = [sys.executable, "-m", "yuanlian.runtime.cli", "up", "--data-dir", str(self.data_dir)]
-        command += ["--port", "0", "--admin-port", "0"]
+        command = [sys.executable, "-m", "yuanlian.runtime.cli", *self.command]
+        command += ["--data-dir", str(self.data_dir), "--admin-port", "0"]
+        if "--port" not in command:
+            command += ["--port", "0"]
         if self._demo:
             command.append("--demo")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("YUANLIAN_")}
@@ -105,10 +111,57 @@ class Platform:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.output.append(line)
-            if not ready.is_set() and '"platform ready"' in line:
+            if not ready.is_set() and f'"{self.ready}"' in line:
                 data = json.loads(line)["data"]
                 self.public, self.admin = data["public"], data["admin"]
                 ready.set()
+
+
+P = TypeVar("P", bound=Platform)
+
+
+class Services(Platform):
+    """``yuanlian run services``."""
+
+    def __init__(self, data_dir: Path, *, port: int = 0, demo: bool = True, **settings: str) -> None:
+        super().__init__(data_dir, demo=demo, jwt_secret=JWT_SECRET, **settings)
+        self.command = ("run", "services", "--port", str(port))
+
+
+class GatewayAlone(Platform):
+    """``yuanlian run gateway`` in front of ``services`` (a base URL), ``*`` among the upstreams."""
+
+    ready = "gateway ready"
+
+    def __init__(
+        self, folder: Path, services: str, *, workers: int = 2, upstreams: str = "", **settings: str
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(
+            folder / "data",
+            demo=False,
+            jwt_secret=JWT_SECRET,
+            upstreams=f"*={services};{upstreams}",
+            **settings,
+        )
+        self.command = ("run", "gateway", "--workers", str(workers))
+
+    def workers(self) -> list[int]:
+        """The processes that serve."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+
+@contextmanager
+def started(platform: P) -> Iterator[P]:
+    """Runs it, and ends it whatever happens."""
+    try:
+        platform.start()
+        yield platform
+    finally:
+        if platform.process is not None:
+            platform.kill()
 
 
 @contextmanager
