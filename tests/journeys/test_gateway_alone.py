@@ -167,13 +167,12 @@ def test_a_killed_worker_takes_only_its_own_connections_with_it(services: Servic
             victim = gateway.workers()[0]
             os.kill(victim, signal.SIGKILL)
             before = [len(caller.statuses) for caller in callers]
-            eventually(
-                lambda: (
-                    counts.append(_counted(gateway))
-                    or (victim not in gateway.workers() and _health(gateway)["status"] == "healthy")
-                ),
-                within=30,
-            )
+
+            def replaced() -> bool:
+                counts.append(_counted(gateway))
+                return victim not in gateway.workers() and _health(gateway)["status"] == "healthy"
+
+            eventually(replaced, within=30)
             eventually(
                 lambda: all(
                     len(caller.statuses) > was + 20 for caller, was in zip(callers, before, strict=True)
@@ -201,13 +200,12 @@ def test_a_worker_that_is_asked_to_leave_is_replaced_and_drops_nothing_new(
         statuses: list[int] = []
         victim = gateway.workers()[1]
         os.kill(victim, signal.SIGTERM)
-        eventually(
-            lambda: (
-                statuses.append(_ask(gateway.public, "/healthz").status_code)
-                or (victim not in gateway.workers() and _health(gateway)["status"] == "healthy")
-            ),
-            within=30,
-        )
+
+        def replaced() -> bool:
+            statuses.append(_ask(gateway.public, "/healthz").status_code)
+            return victim not in gateway.workers() and _health(gateway)["status"] == "healthy"
+
+        eventually(replaced, within=30)
         assert set(statuses) == {200}
         assert gateway.stop() == 0
 
