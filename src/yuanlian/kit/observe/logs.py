@@ -34,7 +34,8 @@ from yuanlian.kit.tenancy.scope import tenant_if_one
 
 _LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 _INFO = _LEVELS["info"]
-DELAY_S = 0.1
+DELAY_S = 0.02
+"""Long enough for many lines at once; short, because while they are made, the event loop waits."""
 PENDING_LIMIT = 20_000
 """Access lines that wait for a stuck stream; more are dropped and counted."""
 _NAMES = {"warning": "warn", "critical": "error", "fatal": "error", "exception": "error"}

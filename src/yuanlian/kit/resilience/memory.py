@@ -6,6 +6,7 @@ from yuanlian.kit.clock import Clock
 from yuanlian.kit.resilience.limiter import Decision
 
 _KEYS_PER_GENERATION = 100_000
+_ALMOST_ONE = 1 - 1e-9
 
 
 class MemoryRateLimiter:
@@ -24,22 +25,27 @@ class MemoryRateLimiter:
 
     async def hit(self, key: str, limit: int, window_ms: int) -> Decision:
         now = self._clock.now_ms()
+        young = self._young
         interval = window_ms / limit
-        tat = self._young.get(key) or self._old.get(key, 0.0)
+        tat = young.get(key) or self._old.get(key, 0.0)
         if tat < now:
             tat = now
         free = (now + window_ms - tat) / interval  # requests that would be allowed at once
-        if free < 1 - 1e-9:
-            if key not in self._young:
+        if free < _ALMOST_ONE:
+            if key not in young:
                 self._keep(key, tat)  # being refused is a use, too
             wait = (1 - free) * interval
             return Decision(False, limit, 0, _seconds(tat - now), _seconds(wait))
         tat += interval
-        self._keep(key, tat)
-        return Decision(True, limit, int(free - 1 + 1e-9), _seconds(tat - now), 0)
+        if key in young:
+            young[key] = tat
+        else:
+            self._keep(key, tat)
+        return Decision(True, limit, int(free - _ALMOST_ONE), _seconds(tat - now), 0)
 
     def _keep(self, key: str, tat: float) -> None:
-        if len(self._young) >= self._capacity and key not in self._young:
+        """A key that is not among the young ones becomes one."""
+        if len(self._young) >= self._capacity:
             self._old, self._young = self._young, {}
         self._young[key] = tat
 
