@@ -26,7 +26,7 @@ def check_framing(headers: Headers, *, bodiless: bool) -> tuple[Headers, bool]:
             continue
         if name == b"connection":
             named |= frozenset(tokens(value))
-        elif name == b"transfer-encoding" and value.lower() != b"chunked":
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
             raise BrokenResponseError("an unknown transfer coding")
         else:
             delimited = True

@@ -40,7 +40,7 @@ class HttpOptions:
     pool: PoolLimits = field(default_factory=PoolLimits)
     ejection: EjectionPolicy = field(default_factory=EjectionPolicy)
     breaker_threshold: int = 5
-    breaker_cooldown_s: float = 5.0
+    breaker_cooldown_s: float = 2.0
     panic: float = 0.5
     health: HealthPolicy | None = field(default_factory=HealthPolicy)
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(first_wait_s=0.025, longest_wait_s=0.25))
@@ -113,7 +113,7 @@ class HttpUpstream:
                 else:
                     cluster.failed(member, route, probe)
                 tried += (member,)
-                if failure.unsent and len(tried) < _MOST_INSTANCES:
+                if failure.unsent and len(tried) < min(_MOST_INSTANCES, len(cluster.members)):
                     continue
                 wait = self._policy.wait_s(repeated)
                 may = repeated < retries and failure.unanswered and self._loop.time() + wait < until
@@ -153,7 +153,7 @@ class HttpUpstream:
             except AttemptError as failure:
                 cluster.failed(member, route, probe)
                 tried += (member,)
-                if not failure.unsent or len(tried) == _MOST_INSTANCES:
+                if not failure.unsent or len(tried) >= min(_MOST_INSTANCES, len(cluster.members)):
                     self._report(failure, request)
                     raise failure.error from None
             except BaseException:

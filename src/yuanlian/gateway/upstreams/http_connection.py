@@ -230,7 +230,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._started:  # else a trailer of a chunked body; nothing reads them
-            self._headers.append((name.lower(), value.rstrip(b" \t")))
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self._complete:

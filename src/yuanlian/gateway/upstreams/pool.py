@@ -70,7 +70,7 @@ class Pool:
                 return await self._connect()
         except (OSError, TimeoutError) as error:
             reason = f"no connection to {self._host}:{self._port}: {error or 'timed out'}"
-            raise AttemptError(ServiceUnavailableError(), reason, unsent=True) from None
+            raise AttemptError(ServiceUnavailableError(), reason, unsent=True, unanswered=True) from None
 
     @property
     def _full(self) -> bool:

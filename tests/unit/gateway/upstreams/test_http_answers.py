@@ -50,6 +50,8 @@ def test_an_answer_arrives_and_the_connection_is_used_again() -> None:
     "answer",
     [
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\nx-late: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding:  Chunked \r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5 \r\n\r\nhello",
         b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + ok(b"hello"),
     ],
 )

@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 
 import pytest
-from tests.support.instances import Pieces, Sent, asking, instance, ok, upstream_to
+from tests.support.instances import Instance, Pieces, Sent, asking, instance, listening, ok, upstream_to
 from tests.support.websocket import on_both_loops
 
 from yuanlian.gateway.upstreams.http import HttpOptions
@@ -116,6 +116,23 @@ def test_a_request_that_never_left_goes_to_another_instance_whatever_it_is(metho
                 await upstream.forward(asking(method, body=Pieces(b"x", length=1), retries=0), sink)
                 assert sink.status == 200
             assert len(one.requests) == 20
+
+    on_both_loops(scenario)
+
+
+def test_an_instance_that_is_just_starting_again_is_asked_again() -> None:
+    async def scenario() -> None:
+        options = HttpOptions(health=None, retry=RetryPolicy(first_wait_s=0.3, random=lambda: 1.0))
+        again = Instance(lambda *_: ok(b"back"))
+        async with instance(lambda *_: b"") as gone:
+            port = gone.port
+        async with upstream_to([gone.url], options) as upstream:
+            sink = Collector()
+            asking_again = asyncio.create_task(upstream.forward(asking(retries=1), sink))
+            await asyncio.sleep(0.05)
+            async with listening(again.serve, port):
+                await asking_again
+                assert sink.body() == b"back"
 
     on_both_loops(scenario)
 
