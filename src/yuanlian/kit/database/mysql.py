@@ -150,6 +150,8 @@ class MysqlDatabase:
             attempt = _Attempt()
             error = await self._try(works, attempt)
             if error is None:
+                for work in works:
+                    work.error = work.error and _as_heard(work.error)
                 return True
             if not _may_run_again(error, attempt):
                 return _all_hear(works, _verdict(error, attempt))
@@ -293,8 +295,8 @@ def _lost_a_race(work: Work) -> bool:
 
 def _note_given_up(context: ExceptionContext) -> None:
     """Kept aside, because a work may meet it as some later error, or not at all."""
-    if context.connection is None:
-        return
+    if context.connection is None or not isinstance(context.original_exception, Exception):
+        return  # without a connection, or told to stop waiting
     attempt = context.connection.get_execution_options().get("attempt")
     error = context.sqlalchemy_exception or context.original_exception
     lost = context.is_disconnect or code_of(context.original_exception) in CONFLICTS

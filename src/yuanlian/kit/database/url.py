@@ -13,14 +13,14 @@ def database_from_url(url: str) -> ManagedDatabase:
     Raises:
         ValueError: it is neither; without what may be a password.
     """
-    scheme, _, rest = url.partition("://")
+    scheme, _, rest = url.partition(":")
     technology = scheme.partition("+")[0]
     if technology == "sqlite":
-        if scheme not in ("sqlite", "sqlite+aiosqlite") or not rest.startswith("/") or len(rest) < 2:
+        if scheme not in ("sqlite", "sqlite+aiosqlite") or not rest.startswith("///") or rest == "///":
             raise ValueError(f"{scheme}:… is not sqlite:///PATH")
         from yuanlian.kit.database.sqlite import SqliteDatabase  # only what is used
 
-        return SqliteDatabase(Path(rest[1:]))
+        return SqliteDatabase(Path(rest.removeprefix("///")))
     if technology in ("mysql", "mariadb"):
         from yuanlian.kit.database.mysql import MysqlDatabase  # only what is used
 
