@@ -36,6 +36,8 @@ _LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 _INFO = _LEVELS["info"]
 DELAY_S = 0.02
 """Long enough for many lines at once; short, because while they are made, the event loop waits."""
+LINES_AT_ONCE = 64
+"""Between two writes the event loop has its turn."""
 PENDING_LIMIT = 20_000
 """Access lines that wait for a stuck stream; more are dropped and counted."""
 _NAMES = {"warning": "warn", "critical": "error", "fatal": "error", "exception": "error"}
@@ -122,14 +124,18 @@ class Log:
     def flush(self) -> None:
         """Writes what is pending, in order."""
         with self._writing:
-            lines: list[bytes] = []
             while self._pending:
-                lines.append(self._line(self._pending.popleft()))
-            try:
-                for piece in _pieces(lines, self._at_once):
-                    self._put(piece)
-            except (OSError, ValueError):
-                self.lost += len(lines)
+                self._write_some()
+
+    def _write_some(self) -> None:
+        lines: list[bytes] = []
+        while self._pending and len(lines) < LINES_AT_ONCE:
+            lines.append(self._line(self._pending.popleft()))
+        try:
+            for piece in _pieces(lines, self._at_once):
+                self._put(piece)
+        except (OSError, ValueError):
+            self.lost += len(lines)
 
     def _line(self, pending: LogEntry | AccessLine) -> bytes:
         if isinstance(pending, AccessLine):

@@ -14,7 +14,7 @@ import structlog
 from yuanlian.kit.context import RequestContext, serving
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.observe.entry import AccessLine
-from yuanlian.kit.observe.logs import PENDING_LIMIT, Log, configure
+from yuanlian.kit.observe.logs import LINES_AT_ONCE, PENDING_LIMIT, Log, configure
 from yuanlian.kit.tenancy.scope import tenant_group, tenant_scope
 
 
@@ -230,6 +230,29 @@ def test_access_lines_are_written_soon_and_in_their_place(stream: io.StringIO) -
     while len(lines(stream)) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [line["message"] for line in lines(stream)] == ["GET /first 200", "second", "GET /third 200"]
+
+
+class Pieces(io.StringIO):
+    """Remembers what was written at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return super().write(text)
+
+
+def test_a_burst_is_written_in_pieces_so_that_the_event_loop_has_its_turns() -> None:
+    stream = Pieces()
+    log = Log("x", stream)
+    with log._writing:  # else the thread may be faster
+        for number in range(3 * LINES_AT_ONCE):
+            log.access(answered(f"/{number}"))
+    log.flush()
+    assert [line["data"]["route"] for line in lines(stream)] == [f"/{n}" for n in range(3 * LINES_AT_ONCE)]
+    assert max(piece.count("\n") for piece in stream.pieces) <= LINES_AT_ONCE
 
 
 def test_a_stuck_stream_costs_access_lines_and_no_memory(stream: io.StringIO) -> None:
