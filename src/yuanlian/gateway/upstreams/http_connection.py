@@ -237,6 +237,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         status = self._parser.get_status_code()
         if status < 200:
+            if status < 100:
+                raise BrokenResponseError(f"status {status}")
             if status == 101:
                 if self._upgrading and self._parser.should_upgrade():
                     self._complete = True
@@ -245,9 +247,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._interim = True
             self._headers = []
             return
-        headers, self._until_close = check_framing(
-            self._headers, bodiless=self._bodiless or status in (204, 304)
-        )
+        bodiless = self._bodiless or status in (204, 304)
+        version = self._parser.get_http_version()
+        headers, self._until_close = check_framing(self._headers, version, bodiless=bodiless)
         if self._head_bytes > HEAD_BYTES and is_too_large(headers):
             raise BrokenResponseError("head too large")
         self._status = status
