@@ -210,9 +210,12 @@ def test_a_work_sees_the_context_of_its_caller(play: Play) -> None:
     play(scenario)
 
 
-def _execute(statement: Any, session: Session) -> list[tuple[Any, ...]]:
-    result: Any = session.execute(statement)
-    return [tuple(row) for row in result] if result.returns_rows else []
+def _execute(statement: Any, session: Session) -> Any:
+    return session.execute(statement)
+
+
+def _scalars(statement: Any, session: Session) -> list[Any]:
+    return [*session.scalars(statement)]
 
 
 # -- tenants ----------------------------------------------------------------------------------
@@ -285,8 +288,8 @@ def test_values_come_back_as_they_were_and_no_two_are_the_same_key(play: Play) -
             found = await database.read(lambda s: s.execute(select(Toy.id, Toy.name)).all())
             assert sorted(map(tuple, found)) == sorted((key, key) for key in AWKWARD)
             for key in AWKWARD:
-                one = partial(_execute, select(Toy.id).where(Toy.id == key))
-                assert await database.read(one) == [(key,)]
+                one = partial(_scalars, select(Toy.id).where(Toy.id == key))
+                assert await database.read(one) == [key]
 
     play(scenario)
 
