@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import ipaddress
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yuanlian.gateway.forwarded import parse_forwarded
 from yuanlian.gateway.http import Headers, Request
 from yuanlian.gateway.origin import Origin, TrustedProxies
 
@@ -110,3 +115,34 @@ def test_it_remembers_only_so_much() -> None:
 def test_what_is_no_network_cannot_be_listed() -> None:
     with pytest.raises(ValueError, match="IPv4 or IPv6"):
         TrustedProxies(["proxy.local"])
+
+
+SAID = st.lists(
+    st.tuples(
+        st.sampled_from([b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"]),
+        st.lists(
+            st.sampled_from(
+                ["for=", "192.0.2.1", "10.0.0.9", '"[2001:db8::7]:1"', "unknown", "_x", ",", ";",
+                 "proto=https", "host=", "k.test", '"', "\\", " ", "\xff", "::ffff:10.1.1.1", "[::1]", ":80"]
+            ),
+            max_size=8,
+        ).map(lambda parts: "".join(parts).encode("latin-1")),
+    ),
+    max_size=5,
+)  # fmt: skip
+
+
+@given(SAID)
+def test_whatever_is_said_an_address_comes_out_and_a_stranger_changes_nothing(
+    said: list[tuple[bytes, bytes]],
+) -> None:
+    assert _origin("192.0.2.7", *said) == _origin("192.0.2.7")
+    origin = _origin("10.0.0.1", *said)
+    ipaddress.ip_address(origin.address)
+    assert origin.scheme in ("http", "https")
+    chain = dict(origin.headers)[b"x-forwarded-for"].decode().split(", ")
+    assert all(PROXIES.trusts(hop) for hop in chain[1:])
+    assert chain[-1] == "10.0.0.1"
+    hops = parse_forwarded(dict(origin.headers)[b"forwarded"])
+    assert hops is not None
+    assert [hop.address for hop in hops] == chain
