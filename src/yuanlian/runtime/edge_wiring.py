@@ -3,7 +3,9 @@ imports no service, and none of what only services need."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,24 +23,27 @@ from yuanlian.gateway.pages import Pages
 from yuanlian.gateway.pipeline import Gateway
 from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
 from yuanlian.gateway.service_client import UpstreamClient
-from yuanlian.gateway.upstreams.discovery import FixedInstances
+from yuanlian.gateway.upstreams.discovery import FixedInstances, RegisteredInstances
 from yuanlian.gateway.upstreams.http import HttpUpstream
 from yuanlian.gateway.upstreams.tunnel import Tunnels
 from yuanlian.gateway.upstreams.websocket_tunnel import WebSocketTunnel
+from yuanlian.gateway.websocket import WebSocketEndpoint
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.identity.internal import InternalIdentity
+from yuanlian.kit.identity.redis import hear
 from yuanlian.kit.identity.tokens import AccessTokenVerifier, key_id
 from yuanlian.kit.observe.edge import EdgeObserver
 from yuanlian.kit.observe.health import HealthChecker
 from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.observe.metrics import Metrics
 from yuanlian.kit.registry.fixed import FixedRegistry
-from yuanlian.kit.registry.registry import Instance
+from yuanlian.kit.registry.registry import Instance, Registry
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
-from yuanlian.runtime import routing
+from yuanlian.runtime import routing, upstream_metrics
 from yuanlian.runtime.listening import Listening, open_tls
 from yuanlian.runtime.routing import RoutesSource
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
+from yuanlian.runtime.shared import shared
 from yuanlian.runtime.stopping import Chore, one_after_another
 from yuanlian.runtime.upstreams import host_and_port
 
@@ -52,6 +57,10 @@ class Edge:
     admin: Listening
     upstreams: tuple[HttpUpstream, ...]
     tunnels: Tunnels
+    websocket: WebSocketEndpoint | None
+    """Where live events reach this process; elsewhere ``/ws`` is tunnelled."""
+    connections: AbstractAsyncContextManager[None]
+    """Opened before everything else, closed last."""
     revocations: FollowedRevocations
     observer: EdgeObserver
     metrics: Metrics
@@ -91,8 +100,12 @@ def edge(settings: Settings, log: Log) -> Edge:
     secret = settings.token_secret()
     routes = RoutesSource(settings.routes or DEFAULT_ROUTES)
     table = routes.read()
-    upstreams = _upstreams(settings)
-    _all_there(upstreams, table)
+    common = shared(settings, clock) if settings.is_distributed else None
+    if common is None:
+        upstreams = _written_down(settings)
+        _all_there(upstreams, table)
+    else:
+        upstreams = _registered(common.registry, table)
     identity = InternalIdentity(settings.internal_secret(), clock)
     client = UpstreamClient(upstreams, identity)
     revocations = FollowedRevocations(client, clock, settings.revocations_grace_s)
@@ -100,6 +113,7 @@ def edge(settings: Settings, log: Log) -> Edge:
     health = HealthChecker(clock)
     health.add("revocations", revocations.check)
     health.add("tenants", directory.check)
+    verifier = AccessTokenVerifier({key_id(secret): secret}, clock)
     metrics = Metrics()
     observer = EdgeObserver(log, metrics)
 
@@ -109,17 +123,27 @@ def edge(settings: Settings, log: Log) -> Edge:
     gateway = Gateway(
         table,
         upstreams,
-        verifier=AccessTokenVerifier({key_id(secret): secret}, clock),
+        verifier=verifier,
         revocations=revocations,
         identity=identity,
         directory=directory,
-        limiter=MemoryRateLimiter(clock),
+        limiter=MemoryRateLimiter(clock) if common is None else common.limiter,
         clock=clock,
         pages=Pages(describe, health.ready),
         trusted_proxies=TrustedProxies(settings.trusted_proxies),
     )
+    by_instances = tuple({id(one): one for one in upstreams.values()}.values())
+    upstream_metrics.watch(metrics, by_instances)
     gateway.tunnels = tunnels = Tunnels(gateway.admit_tunnel, observer, revocations, directory, clock)
-    gateway.websocket = WebSocketTunnel(tunnels)
+    websocket = None
+    if common is None:
+        gateway.websocket = WebSocketTunnel(tunnels)
+    else:
+        hear(common.channels, revocations)
+        health.add("redis", common.redis.ping, vital=False)
+        gateway.websocket = websocket = WebSocketEndpoint(
+            common.hub, verifier, revocations, directory, client, observer, clock=clock
+        )
     tls = open_tls(settings, clock, health, metrics)
     chores: list[Chore] = [revocations.feed.follow, directory.feed.follow]
     reloads: list[Chore] = [partial(routing.reload, routes, gateway)]
@@ -136,15 +160,17 @@ def edge(settings: Settings, log: Log) -> Edge:
         metrics=show_metrics,
         health=health.report,
         table=lambda: gateway.table,
-        registry=FixedRegistry(_instances(settings)),
+        registry=FixedRegistry(_instances(settings)) if common is None else common.registry,
     )
     return Edge(
         public=Listening(
             gateway, settings.host, settings.port, "YUANLIAN_PORT", gateway.is_trusted_proxy, tls
         ),
         admin=Listening(admin, settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT"),
-        upstreams=tuple({id(one): one for one in upstreams.values()}.values()),
+        upstreams=by_instances,
         tunnels=tunnels,
+        websocket=websocket,
+        connections=contextlib.nullcontext() if common is None else common.running(),
         revocations=revocations,
         observer=observer,
         metrics=metrics,
@@ -154,7 +180,15 @@ def edge(settings: Settings, log: Log) -> Edge:
     )
 
 
-def _upstreams(settings: Settings) -> Upstreams:
+def _registered(registry: Registry, table: RouteTable) -> Upstreams:
+    """Whoever the registry names; services that the routes begin to name later need a restart."""
+    names = {AUTH, TENANT, *(route.service for route in table.routes)}
+    return Upstreams(
+        {name: HttpUpstream(name, RegisteredInstances(registry, name)) for name in sorted(names)}
+    )
+
+
+def _written_down(settings: Settings) -> Upstreams:
     """Services on the same instances share connections, health and all that is learnt of them."""
     by_urls: dict[tuple[str, ...], HttpUpstream] = {}
     by_service: dict[str, HttpUpstream] = {}

@@ -24,16 +24,18 @@ class Address(NamedTuple):
 
 
 class Member:
-    """One instance, called ``name`` in logs. ``outstanding``: requests under way. ``healthy``: what its
-    health checks say, True without any. ``breakers``: by route, only where something has failed."""
+    """One instance, called ``name`` in logs. ``outstanding``: requests under way. ``failures``: so far.
+    ``healthy``: what its health checks say, True without any. ``breakers``: by route, only where
+    something has failed."""
 
-    __slots__ = ("address", "breakers", "healthy", "name", "outstanding", "pool", "record")
+    __slots__ = ("address", "breakers", "failures", "healthy", "name", "outstanding", "pool", "record")
 
     def __init__(self, address: Address, pool: Pool) -> None:
         self.address = address
         self.name = f"{address.host}:{address.port}"
         self.pool = pool
         self.outstanding = 0
+        self.failures = 0
         self.healthy = True
         self.record = Record()
         self.breakers: dict[str, CircuitBreaker] = {}
@@ -135,6 +137,7 @@ class Cluster:
 
     def failed(self, member: Member, route: str, probe: bool) -> None:
         """It refused the connection, broke it, or gave no answer in time."""
+        member.failures += 1
         if route not in member.breakers:
             member.breakers[route] = self._new_breaker()
         member.end(route, probe, failed=True)

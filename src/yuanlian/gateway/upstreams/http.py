@@ -57,15 +57,16 @@ class Opened(NamedTuple):
 
 class HttpUpstream:
     """Implements ``Upstream`` for the instances that ``source`` names. ``start`` it before the first
-    request and ``stop`` it after the last."""
+    request and ``stop`` it after the last. ``retries``: how many requests were asked again."""
 
     def __init__(self, name: str, source: InstanceSource, options: HttpOptions | None = None) -> None:
         options = options or HttpOptions()
-        self._name = name
+        self.name = name
         self._source = source
         self._policy = options.retry
         self._budget = RetryBudget(options.retry_ratio, options.retry_reserve)
         self._withdraw = self._budget.withdraw
+        self.retries = 0
         self.cluster = Cluster(
             name,
             options.pool,
@@ -121,6 +122,7 @@ class HttpUpstream:
                     self._report(failure, request)
                     raise failure.error from None
                 repeated += 1
+                self.retries += 1
                 await asyncio.sleep(wait)
             except BaseException:
                 member.end(route, probe, failed=None)
@@ -214,7 +216,7 @@ class HttpUpstream:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.critical("upstream keeper ended", service=self._name, exc_info=error)
+            _log.critical("upstream keeper ended", service=self.name, exc_info=error)
 
     async def _is_healthy(self, member: Member) -> bool | None:
         assert self._health is not None  # else nobody asks
@@ -229,7 +231,7 @@ class HttpUpstream:
     def _report(self, failure: AttemptError, request: UpstreamRequest) -> None:
         _log.error(
             "upstream failed",
-            service=self._name,
+            service=self.name,
             path=request.path,
             reason=failure.reason,
             instance=request.instance,
