@@ -181,12 +181,21 @@ class HttpConnection(asyncio.Protocol):
                 if isinstance(item, _Upgrade):
                     self._hand_over(item)
                     return
-                request, refusal = item if isinstance(item, tuple) else (item, None)
-                if not await self._answer(request, refusal):
-                    self._finish(linger=refusal is not None or not is_complete(request.body))
+                if isinstance(item, tuple):
+                    self._answer_refusal(*item)
+                    return
+                request = self._serving = item
+                response = ResponseWriter(self, request, keep_alive=request.keep_alive and not self._draining)
+                await exchange.serve(self._handler, self._observer, request, response)
+                if not self._can_go_on(response):
+                    self._finish(linger=not is_complete(request.body))
                     return
                 if self._queue:
                     await asyncio.sleep(0)  # a long pipeline must not keep the loop from the others
+        except BaseException:
+            if self.transport is not None:
+                self.transport.abort()  # nobody would ever serve it again
+            raise
         finally:
             self._task = self._serving = None
             if self.transport is None:
@@ -212,15 +221,13 @@ class HttpConnection(asyncio.Protocol):
         else:
             self.transport.resume_reading()
 
-    async def _answer(self, request: Request, refusal: RefusedError | None) -> bool:
+    def _answer_refusal(self, request: Request, refusal: RefusedError) -> None:
+        response = ResponseWriter(self, request, keep_alive=False)
+        exchange.refuse(self._observer, request, response, refusal)
+        self._finish(linger=True)
+
+    def _can_go_on(self, response: ResponseWriter) -> bool:
         """Whether the connection can take another request."""
-        self._serving = request
-        keep_alive = request.keep_alive and refusal is None and not self._draining
-        response = ResponseWriter(self, request, keep_alive=keep_alive)
-        if refusal is None:
-            await exchange.serve(self._handler, self._observer, request, response)
-        else:
-            exchange.refuse(self._observer, request, response, refusal)
         transport = self.transport
         if not response.finished and transport is not None:
             transport.abort()  # nothing else tells the client that the body is cut short

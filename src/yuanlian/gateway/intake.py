@@ -178,7 +178,7 @@ class Intake:
         self.stage = _HEAD
 
     def on_url(self, fragment: bytes) -> None:
-        self._target += fragment
+        self._target = self._target + fragment if self._target else fragment
         if len(self._target) > self._limits.target_bytes:
             raise self._refused(ValidationError(_TARGET_TOO_LONG), 414)
 

@@ -314,6 +314,19 @@ def test_a_service_that_breaks_before_a_byte_was_sent_is_answered_for() -> None:
     run(scenario)
 
 
+def test_a_service_that_cancels_itself_leaves_no_connection_behind() -> None:
+    async def gives_up(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    async def scenario() -> None:
+        async with edge(gives_up) as e:
+            assert await e.raw(GET % b"x") == []
+            assert e.observer.requests[0][2] == 499
+            assert e.observer.open == 0
+
+    run(scenario)
+
+
 def test_a_slow_reader_slows_the_service_down() -> None:
     sent = 0
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yuanlian.gateway.body import StreamedBody
 from yuanlian.gateway.http import RefusedError, Request
 from yuanlian.gateway.intake import Intake
 from yuanlian.gateway.limits import Limits
@@ -62,6 +64,32 @@ def test_the_requests_do_not_depend_on_how_the_bytes_are_cut(cuts: list[int]) ->
     seen = [(r.method, r.path, r.query, r.body, r.header(b"x-long")) for r in reader.requests]
     assert seen == EXPECTED
     assert [value for name, value in reader.requests[3].headers if name == b"cookie"] == [b"a=1", b"b=2"]
+
+
+LONG = b"POST /b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKS = [bytes([number]) * (number * 40) for number in range(1, 100)]
+
+
+@given(st.lists(st.integers(0, 200_000), max_size=40))
+def test_a_long_body_does_not_depend_on_how_it_is_cut_either(cuts: list[int]) -> None:
+    body = b"".join(b"%x;n=1\r\n%b\r\n" % (len(chunk), chunk) for chunk in CHUNKS) + b"0\r\nT: 1\r\n\r\n"
+    stream = LONG + body + STREAM
+    reader = _Reader(limit=1_000_000)
+    intake = Intake(reader, ("127.0.0.1", 1), Limits())
+    for start, end in pairwise([0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]):
+        feed(intake, stream[start:end])
+    long = reader.requests[0].body
+    assert isinstance(long, StreamedBody)
+    assert (long.length, long.complete, long.received) == (None, True, sum(map(len, CHUNKS)))
+    assert asyncio.run(_all(long)) == b"".join(CHUNKS)
+    assert [(r.method, r.body) for r in reader.requests[1:]] == [(e[0], e[3]) for e in EXPECTED]
+
+
+async def _all(body: StreamedBody) -> bytes:
+    whole = b""
+    while piece := await body.read():
+        whole += piece
+    return whole
 
 
 @given(
