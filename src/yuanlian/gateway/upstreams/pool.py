@@ -19,7 +19,7 @@ class PoolLimits:
 
     connect_s: float = 2.0
     idle_s: float = 4.0
-    idle: int = 256
+    idle: int = 1024
     connections: int = 1024
     waiting: int = 1024
 
