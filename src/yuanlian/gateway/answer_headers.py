@@ -40,7 +40,8 @@ class AnswerHeaders:
     upstream's own through. ``lines``: further lines, already written. ``replaced``: further names that
     are not passed on from upstream.
 
-    ``beginnings``: the status line and these headers up to the value of ``x-request-id``, by status.
+    ``beginnings``: the status line and these headers up to the value of ``x-request-id``, by status, for
+    the statuses that ``beginning`` was asked for.
     """
 
     __slots__ = ("_lines", "beginnings", "not_passed_on")
@@ -56,10 +57,12 @@ class AnswerHeaders:
         written = b"".join(b"%b: %b\r\n" % (n.encode("ascii"), v.encode("ascii")) for n, v in said.items())
         self._lines = b"%b%bx-request-id: " % (written, lines)
         self.not_passed_on = _OURS | {name.encode("ascii") for name in said} | set(replaced)
-        self.beginnings = {status: line + self._lines for status, line in STATUS_LINES.items()}
+        self.beginnings: dict[int, bytes] = {}
 
     def beginning(self, status: int) -> bytes:
-        return self.beginnings.get(status) or b"HTTP/1.1 %d Unknown\r\n%b" % (status, self._lines)
+        line = STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+        beginning = self.beginnings[status] = line + self._lines
+        return beginning
 
 
 STANDARD = AnswerHeaders()

@@ -109,16 +109,19 @@ def _items(document: yaml.Node | None) -> list[yaml.Node]:
     raise RoutesError(1, "expected a mapping with the key `routes`")
 
 
-def _refuse_keys_given_twice(node: yaml.Node) -> None:
-    """Of two values, YAML silently takes the last."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                raise RoutesError(key.start_mark.line + 1, f"`{key.value}` is given twice")
-            seen.add(str(key.value))
-        for _, value in node.value:
-            _refuse_keys_given_twice(value)
+def _refuse_keys_given_twice(node: yaml.Node, looked_at: set[int] | None = None) -> None:
+    """Of two values, YAML silently takes the last. ``looked_at``: a node may be its own alias."""
+    looked_at = set() if looked_at is None else looked_at
+    if id(node) in looked_at or not isinstance(node, yaml.MappingNode):
+        return
+    looked_at.add(id(node))
+    seen = set()
+    for key, value in node.value:
+        name = str(key.value)
+        if name in seen:
+            raise RoutesError(key.start_mark.line + 1, f"`{name}` is given twice")
+        seen.add(name)
+        _refuse_keys_given_twice(value, looked_at)
 
 
 def _entry(node: yaml.Node) -> Entry:

@@ -63,12 +63,27 @@ def test_every_refusal_is_told_not_only_the_first() -> None:
             "`path` is given twice",
         ),
         ("routes:\n  - {path: /a, service: s, methods: [GET], rateLimit: {max: 1, max: 2}}", 2, "twice"),
+        ("routes:\n  - &a {path: /a, service: s, methods: [GET], headers: *a}", 2, "Expected `str | null`"),
+        ("routes: &a [*a]", 1, "Expected `object`"),
+        ("routes:\n  - &a {? [b] : *a}", 2, "unhashable key"),
     ],
 )
 def test_what_is_no_table_or_says_a_thing_twice_is_an_error(text: str, line: int, reason: str) -> None:
     (found,) = check(text)
     assert (found.line, found.severity) == (line, "error")
     assert reason in found.text
+
+
+def test_aliases_of_aliases_cost_nothing() -> None:
+    levels = ["a0: &a0 {b: c}"] + [f"a{n}: &a{n} {{b: *a{n - 1}, c: *a{n - 1}}}" for n in range(1, 60)]
+    (found,) = check("routes:\n  - " + "\n    ".join(levels))
+    assert "unknown field" in found.text
+
+
+@given(st.text("routes:- {}[]&*a?!|'\"\n,path/servcmhdGET", max_size=80))
+def test_no_text_makes_it_stumble(text: str) -> None:
+    check(text)
+    check(f"routes:\n  - {text}")
 
 
 @pytest.mark.parametrize("path", sorted(OWN_PATHS))
