@@ -20,6 +20,7 @@ from yuanlian.gateway.paths import is_host
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _REMEMBERED = 4096
+_LONGEST_REMEMBERED = 512
 _IPV6_CUSTOMER = 64
 _SAID = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
 
@@ -58,6 +59,8 @@ class TrustedProxies:
             key: tuple[object, ...] = peer, scheme, host
             return self._known.get(key) or self._remember(key, _origin(peer, [], scheme, host, False))
         said = tuple([_joined(request, name) for name in _SAID])
+        if sum(map(len, said)) > _LONGEST_REMEMBERED:
+            return self._told(peer, scheme, host, *said)
         key = peer, scheme, host, said
         return self._known.get(key) or self._remember(key, self._told(peer, scheme, host, *said))
 

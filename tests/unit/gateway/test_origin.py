@@ -110,6 +110,10 @@ def test_it_remembers_only_so_much() -> None:
     for number in range(10_000):
         proxies.origin(_request("10.0.0.1", _for(b"192.0.%d.%d" % divmod(number, 250))))
     assert len(proxies._known) <= 4096
+    before = len(proxies._known)
+    long = b", ".join([b"192.0.2.1"] * 500)
+    assert proxies.origin(_request("10.0.0.1", _for(long))).address == "192.0.2.1"
+    assert len(proxies._known) == before
 
 
 def test_what_is_no_network_cannot_be_listed() -> None:
