@@ -21,6 +21,8 @@ from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.principal import Principal
 
 _TIMEOUT_S = 30.0
+_RETRIES = 2
+"""Of what is idempotent, by an upstream over HTTP."""
 _ERRORS: dict[str, type[AppError]] = {
     kind.code.value: kind
     for kind in vars(errors).values()
@@ -81,6 +83,7 @@ class UpstreamClient:
             client=("127.0.0.1", 0),
             scheme="http",
             timeout_s=_TIMEOUT_S,
+            retries=_RETRIES,
         )
         sink = Collector()
         await upstream.forward(request, sink)
