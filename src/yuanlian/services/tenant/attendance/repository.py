@@ -66,8 +66,11 @@ _STUDENTS_BY_ID = (
     .where(_STUDENTS.c.id.in_(_any_of("students")))
 )
 _EVENTS_BY_EVENT_ID = select(_EVENTS).where(_EVENTS.c.event_id.in_(_any_of("event_ids")))
-_DAYS_OF = select(_DAYS).where(
-    _DAYS.c.student_id.in_(_any_of("students")), _DAYS.c.date.in_(_any_of("dates"))
+# Locked, where several processes write: what is folded into a day must be in it already when it is read.
+_DAYS_OF = (
+    select(_DAYS)
+    .where(_DAYS.c.student_id.in_(_any_of("students")), _DAYS.c.date.in_(_any_of("dates")))
+    .with_for_update()
 )
 _RECIPIENTS_OF = (
     select(

@@ -22,7 +22,8 @@ def classes(session: Session, keys: Collection[str]) -> dict[str, set[str]]:
     """Class ids by id and by name, of those asked for."""
     found: dict[str, set[str]] = {}
     for chunk in _chunks(keys):
-        statement = select(Classroom.id, Classroom.name)
+        # Nobody closes a class that children are about to enter.
+        statement = select(Classroom.id, Classroom.name).with_for_update(read=True)
         for id_, name in session.execute(
             statement.where(or_(Classroom.id.in_(chunk), Classroom.name.in_(chunk)))
         ):

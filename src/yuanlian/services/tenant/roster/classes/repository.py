@@ -32,12 +32,13 @@ def count(session: Session) -> int:
 
 
 def known(session: Session, class_ids: Collection[str]) -> set[str]:
-    """Which of these ids are classes here."""
+    """Which of these ids are classes here; in a write they stay so until its end."""
     if not class_ids:
         return set()
     # Asked while a row is being filled in and checked: what is wrong with it must not be sent yet.
     with session.no_autoflush:
-        return set(session.scalars(select(Classroom.id).where(Classroom.id.in_(class_ids))))
+        found = select(Classroom.id).where(Classroom.id.in_(class_ids)).with_for_update(read=True)
+        return set(session.scalars(found))
 
 
 def id_of_name(session: Session, name: str) -> str | None:
