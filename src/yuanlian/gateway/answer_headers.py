@@ -27,6 +27,8 @@ _OURS = frozenset(
         b"x-request-id",
     }
 )
+RATE_LIMIT_HEADERS = frozenset({b"ratelimit-limit", b"ratelimit-remaining", b"ratelimit-reset"})
+"""Ours to say on a route with a limit, whatever its service says."""
 _NOT_FOR_ROUTES = frozenset(
     {"content-encoding", "content-length", "content-range", "content-type", "date", "location", "retry-after",
      "set-cookie", "vary", "www-authenticate"}

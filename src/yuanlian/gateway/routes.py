@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yuanlian.gateway.answer_headers import STANDARD, AnswerHeaders
+from yuanlian.gateway.answer_headers import RATE_LIMIT_HEADERS, STANDARD, AnswerHeaders
 from yuanlian.gateway.cors import REPLACED, Cors
 from yuanlian.gateway.http import Request
 from yuanlian.gateway.paths import SafePath
@@ -74,9 +74,10 @@ class Route:
 
 
 def _standing(entry: Entry, cors: Cors | None, origin: bytes | None) -> AnswerHeaders:
-    if cors is None:
-        return AnswerHeaders(entry.headers) if entry.headers else STANDARD
-    return AnswerHeaders(entry.headers, cors.lines(origin), REPLACED)
+    replaced = (REPLACED if cors else frozenset()) | (RATE_LIMIT_HEADERS if entry.rateLimit else frozenset())
+    if not replaced and not entry.headers:
+        return STANDARD
+    return AnswerHeaders(entry.headers, cors.lines(origin) if cors else b"", replaced)
 
 
 @dataclass(slots=True)

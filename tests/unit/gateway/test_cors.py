@@ -167,6 +167,22 @@ def test_a_route_says_its_security_headers_in_place_of_the_default_and_the_servi
     run(scenario)
 
 
+async def _limits_itself(scope: Any, receive: Any, send: Any) -> None:
+    headers = [(b"ratelimit-limit", b"7"), (b"retry-after", b"3")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def test_a_route_with_a_limit_says_its_own_in_place_of_the_services() -> None:
+    async def scenario() -> None:
+        async with edge(_limits_itself, routes=ROUTES) as e:
+            headers = (await e.get("/anybody")).headers
+            assert (headers["ratelimit-limit"], headers["retry-after"]) == ("1", "3")
+            assert (await e.get("/closed")).headers["ratelimit-limit"] == "7"
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("written", "line", "reason"),
     [
