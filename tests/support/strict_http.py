@@ -19,6 +19,8 @@ _EXTENSION = rb"[ \t]*;[\t\x20-\x7e\x80-\xff]*"
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:" + _EXTENSION + rb")?\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [\t\x20-\x7e]*\r\n")
 
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
 Ending = Literal["end", "unfinished", "malformed"]
 
 
@@ -114,7 +116,9 @@ def read_requests(data: bytes) -> Reading:
         except _UnfinishedError:
             return Reading(messages, "unfinished", data[start:])
         except _MalformedError:
-            return Reading(messages, "malformed", data[start:])
+            rest = data[start:]
+            unfinished = _HTTP2.startswith(rest)  # nobody has to refuse half of it
+            return Reading(messages, "unfinished" if unfinished else "malformed", rest)
 
 
 def _request(cursor: _Cursor) -> Message:

@@ -116,7 +116,8 @@ class WebSocketConnection(asyncio.Protocol):
     def close(self, code: int) -> None:
         """Starts the closing handshake; nothing happens when closing has begun."""
         if self.open:
-            self._protocol.send_close(code)
+            if self._protocol.state is OPEN:  # else it has found a broken frame behind this one
+                self._protocol.send_close(code)
             self._flush()
 
     def abort(self) -> None:

@@ -175,6 +175,21 @@ def test_what_breaks_the_protocol_ends_the_connection(sent: bytes, code: int) ->
     on_both_loops(scenario)
 
 
+def test_a_broken_frame_right_behind_a_refused_message_ends_the_connection_too() -> None:
+    """The protocol has begun to close when the refusal wants to: once, the connection then stayed open
+    for anybody who had not said who they were."""
+
+    async def scenario() -> None:
+        async with Edge() as edge:
+            wire = await opened(edge, frame(b"x", BINARY) + frame(b"reserved", 0x6))
+            assert (await wire.message())["type"] == "auth_error"
+            assert await wire.close_code() == 1002
+            wire.writer.close()
+            await edge.deserted()
+
+    on_both_loops(scenario)
+
+
 def test_a_clients_close_frame_is_answered_with_the_same_code_and_the_end() -> None:
     async def scenario() -> None:
         async with Edge() as edge:
