@@ -12,7 +12,7 @@ from yuanlian.gateway.http import Headers, Request, tokens
 from yuanlian.gateway.origin import Origin, TrustedProxies
 from yuanlian.gateway.pages import Page, Pages
 from yuanlian.gateway.paths import SafePath, safe_path
-from yuanlian.gateway.rate_limit import limit_key, limit_lines
+from yuanlian.gateway.rate_limit import limit_key, limit_lines, refusal
 from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.routes import Route, RouteTable
 from yuanlian.gateway.upgrade import UpgradeHandler
@@ -138,7 +138,10 @@ class Gateway:
         who = await self._who(request, caller, origin)
         if route.rate_limit is not None:
             key = limit_key(route, request, origin.network)
-            response.extra = limit_lines(await self._limiter.hit(key, *route.rate_limit))
+            decision = await self._limiter.hit(key, *route.rate_limit)
+            response.extra = limit_lines(decision)
+            if not decision.allowed:
+                raise refusal(decision)
         upstream = self._upstreams.get(route.service)
         if upstream is None:
             raise ServiceUnavailableError

@@ -19,22 +19,14 @@ def limit_key(route: Route, request: Request, network: str) -> str:
 
 
 def limit_lines(decision: Decision) -> bytes:
-    """The ``RateLimit-*`` header lines for the answer.
-
-    Raises:
-        RateLimitedError: with the same headers and ``Retry-After``.
-    """
-    if not decision.allowed:
-        raise RateLimitedError(
-            headers=[
-                ("retry-after", str(decision.retry_after)),
-                ("ratelimit-limit", str(decision.limit)),
-                ("ratelimit-remaining", str(decision.remaining)),
-                ("ratelimit-reset", str(decision.reset)),
-            ]
-        )
+    """The ``RateLimit-*`` header lines for the answer, whatever it will be."""
     return b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset: %d\r\n" % (
         decision.limit,
         decision.remaining,
         decision.reset,
     )
+
+
+def refusal(decision: Decision) -> RateLimitedError:
+    """When to come back; how much there is, ``limit_lines`` say."""
+    return RateLimitedError(headers=[("retry-after", str(decision.retry_after))])
