@@ -10,13 +10,19 @@ from yuanlian.kit.observe.metrics import Metrics
 
 
 def watch(metrics: Metrics, upstreams: Iterable[HttpUpstream]) -> None:
-    """Each process of a gateway judges for itself: an instance counts as in use when it is for all."""
+    """Each process of a gateway judges for itself: an instance counts as in use when it is for all
+    of them, and for all services that it runs."""
     known = tuple(upstreams)
 
-    def of_instances(value: Callable[[Cluster, Member], float]) -> Callable[[], Mapping[str, float]]:
+    def of_instances(
+        value: Callable[[Cluster, Member], float], together: Callable[[Iterable[float]], float] = sum
+    ) -> Callable[[], Mapping[str, float]]:
         def read() -> Mapping[str, float]:
-            clusters = [upstream.cluster for upstream in known]
-            return {m.name: value(cluster, m) for cluster in clusters for m in cluster.members.values()}
+            values: dict[str, list[float]] = {}
+            for upstream in known:
+                for member in upstream.cluster.members.values():
+                    values.setdefault(member.name, []).append(value(upstream.cluster, member))
+            return {name: together(several) for name, several in values.items()}
 
         return read
 
@@ -24,7 +30,7 @@ def watch(metrics: Metrics, upstreams: Iterable[HttpUpstream]) -> None:
         "upstream_in_use",
         "Whether an instance gets requests",
         "upstream",
-        of_instances(lambda cluster, member: float(member in cluster.usable)),
+        of_instances(lambda cluster, member: float(member in cluster.usable), min),
         together="min",
     )
     metrics.watch(

@@ -38,3 +38,22 @@ def test_an_ejected_instance_its_failures_and_the_retries_are_shown() -> None:
             assert 'upstream_retries_total{service="svc"} 1.0' in shown
 
     asyncio.run(scenario())
+
+
+def test_a_process_that_runs_several_services_is_one_instance() -> None:
+    async def scenario() -> None:
+        options = HttpOptions(health=None)
+        async with (
+            instance(lambda *_: ok()) as one,
+            upstream_to([one.url], options) as first,
+            upstream_to([one.url, "http://127.0.0.1:9"], options) as second,
+        ):
+            metrics = Metrics()
+            watch(metrics, [first, second])
+            for upstream in (first, second):
+                next(iter(upstream.cluster.members.values())).failures = 2
+            assert (
+                f'upstream_failures_total{{upstream="127.0.0.1:{one.port}"}} 4.0' in metrics.render().decode()
+            )
+
+    asyncio.run(scenario())
