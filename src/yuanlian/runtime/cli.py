@@ -93,6 +93,30 @@ def run_services(
     _refusing(lambda: run_command.services(settings, demo=demo))
 
 
+def _run_service(name: str) -> None:
+    def run_service(
+        demo: Annotated[bool, typer.Option("--demo", help="Load two invented kindergartens.")] = False,
+        host: Annotated[str | None, typer.Option(help="Internal address.")] = None,
+        port: Annotated[int | None, typer.Option(help="Internal port; 0 takes a free one.")] = None,
+        admin_port: Annotated[int | None, typer.Option(help="Port for metrics and health.")] = None,
+        data_dir: DataDir = None,
+    ) -> None:
+        memory.start_up()
+        from yuanlian.runtime import run_command
+
+        settings = _settings(
+            services_host=host, services_port=port, services_admin_port=admin_port, data_dir=data_dir
+        )
+        _refuse_demo_in_production(settings, demo=demo)
+        _refusing(lambda: run_command.service(name, settings, demo=demo))
+
+    running.command(name, help=f"Run the {name} service in this process.")(run_service)
+
+
+for _name in ("auth", "tenant", "notification", "analytics"):
+    _run_service(_name)
+
+
 @app.command()
 def check(data_dir: DataDir = None) -> None:
     """Print every setting and where it came from, and whether everything needed is there."""

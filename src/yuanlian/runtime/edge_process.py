@@ -55,6 +55,7 @@ async def _serve(settings: Settings, log: Log, ready: Callable[[Addresses], None
 async def running(built: Edge, stop: Stop) -> AsyncIterator[GatewayServer]:
     """The server of a gateway that can serve, to be told where to listen; it is drained at the end."""
     async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(built.connections)
         for upstream in built.upstreams:
             await upstream.start()
             stack.push_async_callback(upstream.stop)
@@ -66,7 +67,10 @@ async def running(built: Edge, stop: Stop) -> AsyncIterator[GatewayServer]:
 
 
 async def _drain(server: GatewayServer, built: Edge, stop: Stop) -> None:
-    await asyncio.gather(server.stop(stop.deadline.remaining), built.tunnels.stop())
+    parts = [server.stop(stop.deadline.remaining), built.tunnels.stop()]
+    if built.websocket is not None:
+        parts.append(built.websocket.stop())
+    await asyncio.gather(*parts)
 
 
 async def _hear(built: Edge, stop: Stop) -> None:

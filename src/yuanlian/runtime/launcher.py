@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from urllib.parse import urlsplit
 
 import structlog
 import uvloop
 from sqlalchemy.exc import DBAPIError
 
 from yuanlian.gateway.server import GatewayServer
-from yuanlian.kit.database.database import Database
-from yuanlian.kit.database.sqlite import SqliteDatabase
+from yuanlian.kit.database.database import Database, ManagedDatabase
 from yuanlian.kit.observe.logs import Log
 from yuanlian.runtime import memory
 from yuanlian.runtime.listening import Addresses, listen, server_for
+from yuanlian.runtime.platform import Platform
 from yuanlian.runtime.schema import SchemaError, upgrade
 from yuanlian.runtime.settings import Settings
 from yuanlian.runtime.stopping import Stop, beside, heeding_hangups
-from yuanlian.runtime.wiring import Platform, embedded
+from yuanlian.runtime.wiring import embedded
 
 _log = structlog.get_logger("runtime")
 
@@ -62,11 +63,11 @@ async def _serve(settings: Settings, log: Log, wire: Wire, load: Load | None, re
     _log.info("stopped")
 
 
-def _bring_up_to_date(database: SqliteDatabase) -> None:
+def _bring_up_to_date(database: ManagedDatabase) -> None:
     try:
         database.migrate(upgrade)
     except DBAPIError as error:
-        raise SchemaError(f"{database.path}: {error.orig}") from None
+        raise SchemaError(f"{database}: {error.orig}") from None
 
 
 @contextlib.asynccontextmanager
@@ -74,6 +75,10 @@ async def _running(platform: Platform, stop: Stop) -> AsyncIterator[Addresses]:
     """Inside out: what serves last starts last and stops first."""
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(platform.database.close)
+        await stack.enter_async_context(platform.connections)
+        for upstream in platform.upstreams:
+            await upstream.start()
+            stack.push_async_callback(upstream.stop)
         for module in platform.modules:
             if module.start is not None:
                 await module.start()
@@ -88,13 +93,17 @@ async def _running(platform: Platform, stop: Stop) -> AsyncIterator[Addresses]:
         stack.push_async_callback(stop.end, "bus", platform.bus.stop)
         await platform.relay.start()
         stack.push_async_callback(stop.end, "relay", platform.relay.stop)
-        await platform.register()
-        await stack.enter_async_context(beside(platform.chores))
+        await stack.enter_async_context(beside((*platform.chores, platform.registration.keep)))
         stack.enter_context(heeding_hangups(stop, platform.reload))
         public_url = await listen(public, platform.public)
         stack.push_async_callback(_drain, public, platform, stop)
+        await platform.registration.begin(urlsplit(public_url).port or 0)
+        stack.push_async_callback(stop.end, "registration", platform.registration.end)
         yield Addresses(public_url, admin_url)
 
 
 async def _drain(public: GatewayServer, platform: Platform, stop: Stop) -> None:
-    await asyncio.gather(public.stop(stop.deadline.remaining), platform.websocket.stop())
+    parts = [public.stop(stop.deadline.remaining)]
+    if platform.websocket is not None:
+        parts.append(platform.websocket.stop())
+    await asyncio.gather(*parts)

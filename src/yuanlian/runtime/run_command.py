@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import sys
+from functools import partial
 
 from rich.console import Console
 
@@ -48,6 +49,25 @@ def services(settings: Settings, *, demo: bool) -> None:
 
     with DataDirLock(settings.data_dir):
         launcher.run(settings, log, wire=wire, load=load_demo if demo else None, ready=greet)
+
+
+def service(name: str, settings: Settings, *, demo: bool) -> None:
+    """Raises:
+    what ``launcher.run`` does: it did not start; nothing is left running.
+    """
+    from yuanlian.runtime import launcher
+    from yuanlian.runtime.service_wiring import service as wire
+
+    _refuse_public(settings.services_host)
+    console, log = _speak(settings)
+
+    def greet(addresses: Addresses) -> None:
+        console.print(f"\n[bold]园联 Yuanlian[/bold] {name}  {addresses.public}   只供网关 for gateways only")
+        console.print(f"管理端 admin  {addresses.admin}/health  /metrics  /services\n")
+
+    from yuanlian.runtime.demo.load import load_demo
+
+    launcher.run(settings, log, wire=partial(wire, name), load=load_demo if demo else None, ready=greet)
 
 
 def _speak(settings: Settings) -> tuple[Console, Log]:

@@ -45,10 +45,15 @@ class Settings(BaseSettings):
     admin_port: int = Field(default=8081, ge=0, le=65535)
     data_dir: Path = Path("var")
     database_url: str | None = None
-    """``sqlite:///path``; ``sqlite+aiosqlite:///path`` means the same. Default: inside ``data_dir``."""
+    """``sqlite:///path``; ``sqlite+aiosqlite:///path`` means the same. Default: inside ``data_dir``. Parts
+    in processes of their own: ``mysql+asyncmy://user:password@host/database``."""
     bus_url: str = "local://"
+    """Parts in processes of their own: ``amqp[s]://user:password@host/``."""
     cache_url: str = "memory://"
+    """Limits, cache and live events. Parts in processes of their own: ``redis[s]://:password@host:6379/0``,
+    with ``?cluster=true`` for a node of a cluster."""
     registry_url: str = "memory://"
+    """Likewise; may be the same."""
     storage_url: str | None = None
     jwt_secret: SecretStr | None = None
     """At least 32 bytes. Outside production one is made and kept in ``data_dir``."""
@@ -69,7 +74,9 @@ class Settings(BaseSettings):
     services_host: str = "127.0.0.1"
     services_port: int = Field(default=9101, ge=0, le=65535)
     services_admin_port: int = Field(default=9181, ge=0, le=65535)
-    """Of ``run services``, which may stand beside a gateway on one machine."""
+    """Of ``run services`` or one of them, which may stand beside a gateway on one machine."""
+    advertise_host: str | None = None
+    """Where other processes reach a service that registers itself; else ``services_host``."""
 
     @classmethod
     def settings_customise_sources(
@@ -113,6 +120,11 @@ class Settings(BaseSettings):
         if scheme not in ("sqlite", "sqlite+aiosqlite") or not separator or not path:
             raise ValueError(f"database_url: {scheme}:… is not sqlite:///PATH")
         return Path(path)
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether parts find each other in a registry that other processes have, too."""
+        return self.registry_url != "memory://"
 
     @property
     def has_token_secret(self) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +20,6 @@ from yuanlian.gateway.pipeline import Gateway
 from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
 from yuanlian.gateway.service_client import InProcessClient
 from yuanlian.gateway.upstreams.asgi import AsgiUpstream
-from yuanlian.gateway.upstreams.upstream import Upstream
 from yuanlian.gateway.websocket import WebSocketEndpoint
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
@@ -35,44 +35,22 @@ from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.observe.metrics import Metrics
 from yuanlian.kit.realtime.memory import MemoryHub
 from yuanlian.kit.registry.memory import MemoryRegistry
-from yuanlian.kit.registry.registry import HEARTBEAT_MS, Instance
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
 from yuanlian.runtime import routing
 from yuanlian.runtime.housekeeping import keep_tidy
 from yuanlian.runtime.listening import Listening, everybody, open_tls
+from yuanlian.runtime.platform import Platform, by_prefix, mailer
+from yuanlian.runtime.registration import Registration
 from yuanlian.runtime.routing import RoutesSource
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 from yuanlian.runtime.stopping import Chore, one_after_another
 from yuanlian.services.analytics.module import module as analytics_module
 from yuanlian.services.auth.module import module as auth_module
 from yuanlian.services.auth.tokens import TokenIssuer
-from yuanlian.services.notification.eml import EmlMailer
 from yuanlian.services.notification.mailer import Mailer
 from yuanlian.services.notification.module import module as notification_module
 from yuanlian.services.tenant.module import module as tenant_module
 from yuanlian.services.tenant.tenants.directory import DatabaseTenantDirectory
-
-
-@dataclass(frozen=True)
-class Platform:
-    """All services in one process, with the gateway or an internal listener in front. The launcher
-    starts and stops its parts in order; ``chores`` go on meanwhile, ``reload`` reads files again."""
-
-    database: SqliteDatabase
-    modules: tuple[ServiceModule, ...]
-    bus: LocalBus
-    relay: Relay
-    registry: MemoryRegistry
-    websocket: WebSocketEndpoint
-    observer: Observer
-    public: Listening
-    admin: Listening
-    chores: tuple[Chore, ...]
-    reload: Chore
-
-    async def register(self) -> None:
-        for module in self.modules:
-            await self.registry.register(Instance(module.name, "embedded", "", 0, __version__))
 
 
 def embedded(settings: Settings, log: Log) -> Platform:
@@ -147,22 +125,6 @@ def services(settings: Settings, log: Log) -> Platform:
     )
 
 
-def by_prefix(modules: Iterable[ServiceModule]) -> dict[str, Upstream]:
-    """Services by the first two segments of the paths they serve; no two share any.
-
-    Raises:
-        ValueError: two do.
-    """
-    found: dict[str, Upstream] = {}
-    for module in modules:
-        upstream = AsgiUpstream(module.app)
-        for prefix in {"/".join(path.split("/", 3)[1:3]) for path in module.app.paths}:
-            if prefix in found:
-                raise ValueError(f"{module.name}: /{prefix} is another service's")
-            found[prefix] = upstream
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class _Core:
     """What the services need, whatever stands in front of them."""
@@ -197,23 +159,18 @@ class _Core:
             modules=self.modules,
             bus=self.bus,
             relay=Relay(self.database, self.bus, self.clock),
-            registry=self.registry,
+            registration=Registration(self.registry, [module.name for module in self.modules], ""),
             websocket=self.websocket,
             observer=self.observer,
             public=public,
             admin=admin,
-            chores=(self._keep_registered, partial(keep_tidy, self.database, self.clock), *chores),
+            chores=(partial(keep_tidy, self.database, self.clock), *chores),
             reload=reload,
+            connections=contextlib.nullcontext(),
         )
 
     async def _show_metrics(self) -> bytes:
         return self.metrics.render()
-
-    async def _keep_registered(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_MS / 1000)
-            for module in self.modules:
-                await self.registry.heartbeat(module.name, "embedded")
 
 
 def _core(settings: Settings, log: Log) -> _Core:
@@ -232,7 +189,7 @@ def _core(settings: Settings, log: Log) -> _Core:
     client = InProcessClient({}, identity)
     issuer = TokenIssuer({kid: secret}, kid)
     modules = _modules(
-        _Shared(database, clock, identity, client, hub, directory), issuer, revocations, _mailer(settings)
+        _Shared(database, clock, identity, client, hub, directory), issuer, revocations, mailer(settings)
     )
     bus = LocalBus(database, clock)
     health = HealthChecker(clock)
@@ -303,14 +260,6 @@ def _modules(
             database=shared.database, clock=shared.clock, identity=shared.identity, client=shared.client
         ),
     )
-
-
-def _mailer(settings: Settings) -> Mailer:
-    if settings.smtp_url is not None:
-        from yuanlian.services.notification.smtp import SmtpMailer  # its library only where mail is sent
-
-        return SmtpMailer(settings.smtp_url.get_secret_value())
-    return EmlMailer(settings.data_dir / "mail")
 
 
 def _openapi(modules: tuple[ServiceModule, ...]) -> dict[str, Any]:

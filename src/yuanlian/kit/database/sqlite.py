@@ -38,6 +38,9 @@ class SqliteDatabase:
         self._thread: threading.Thread | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     async def read(self, work: Callable[[Session], T]) -> T:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()

@@ -22,6 +22,9 @@ class FixedRegistry:
     async def heartbeat(self, name: str, instance_id: str) -> bool:
         return any(instance.id == instance_id for instance in self._instances.get(name, ()))
 
+    async def knows(self, name: str, instance_id: str) -> bool:
+        return await self.heartbeat(name, instance_id)
+
     async def deregister(self, name: str, instance_id: str) -> None:
         del name, instance_id
 

@@ -36,6 +36,10 @@ class MemoryRegistry:
         known[instance_id] = msgspec.structs.replace(instance, lastHeartbeat=self._clock.now_ms())
         return True
 
+    async def knows(self, name: str, instance_id: str) -> bool:
+        self._expire(name)
+        return instance_id in self._living.get(name, {})
+
     async def deregister(self, name: str, instance_id: str) -> None:
         if self._living.get(name, {}).pop(instance_id, None) is not None:
             self._tell(name)

@@ -126,6 +126,9 @@ class RedisRegistry:
         keys = [_hash(name, instance_id), _set(name)]
         return bool(await self._redis.run(_HEARTBEAT, keys, [instance_id, self._lifetime_ms]))
 
+    async def knows(self, name: str, instance_id: str) -> bool:
+        return bool(await self._redis.execute("EXISTS", _hash(name, instance_id)))
+
     async def deregister(self, name: str, instance_id: str) -> None:
         self._dismiss(name, instance_id)
         await self._redis.run(_DEREGISTER, [_hash(name, instance_id), _set(name)], [instance_id])

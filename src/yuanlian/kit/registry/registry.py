@@ -43,6 +43,10 @@ class Registry(Protocol):
         """Prolongs the life of an instance; False when it is gone and has to register again."""
         ...
 
+    async def knows(self, name: str, instance_id: str) -> bool:
+        """Whether the instance is alive here; prolongs nothing."""
+        ...
+
     async def deregister(self, name: str, instance_id: str) -> None: ...
 
     async def instances(self, name: str) -> Sequence[Instance]:

@@ -1,0 +1,214 @@
+"""The composition root of one service in a process of its own: a database server, RabbitMQ and Redis
+stand behind the ports, the other services are called over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from yuanlian import __version__
+from yuanlian.contracts.auth import SERVICE as AUTH
+from yuanlian.contracts.queues import QUEUES
+from yuanlian.contracts.tenant import SERVICE as TENANT
+from yuanlian.gateway.admin import Admin
+from yuanlian.gateway.followed_directory import FollowedTenantDirectory
+from yuanlian.gateway.internal import InternalEdge
+from yuanlian.gateway.openapi import merge
+from yuanlian.gateway.routes import RouteTable
+from yuanlian.gateway.service_client import UpstreamClient
+from yuanlian.gateway.upstreams.discovery import RegisteredInstances
+from yuanlian.gateway.upstreams.http import HttpUpstream
+from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.database.database import ManagedDatabase
+from yuanlian.kit.database.url import database_from_url
+from yuanlian.kit.identity.internal import InternalIdentity
+from yuanlian.kit.identity.tokens import key_id
+from yuanlian.kit.messaging.rabbitmq import RabbitMqBus
+from yuanlian.kit.messaging.relay import Relay
+from yuanlian.kit.module import ServiceModule
+from yuanlian.kit.observe.edge import EdgeObserver
+from yuanlian.kit.observe.health import HealthChecker
+from yuanlian.kit.observe.logs import Log
+from yuanlian.kit.observe.metrics import Metrics
+from yuanlian.runtime.housekeeping import keep_tidy
+from yuanlian.runtime.listening import Listening, everybody
+from yuanlian.runtime.platform import Platform, by_prefix, mailer
+from yuanlian.runtime.registration import Registration
+from yuanlian.runtime.settings import Settings, UnsupportedSettingError
+from yuanlian.runtime.shared import Shared, shared
+from yuanlian.runtime.stopping import Chore, one_after_another
+
+CALLED = (AUTH, TENANT)
+"""The services that others call."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a service is made of."""
+
+    settings: Settings
+    clock: SystemClock
+    database: ManagedDatabase
+    identity: InternalIdentity
+    client: UpstreamClient
+    followed: FollowedTenantDirectory
+    shared: Shared
+
+
+def service(name: str, settings: Settings, log: Log) -> Platform:
+    """``name``: ``auth``, ``tenant``, ``notification`` or ``analytics``. Nothing is started yet.
+
+    Raises:
+        UnsupportedSettingError, ValueError: a setting that cannot be followed.
+    """
+    refuse_embedded(settings)
+    clock = SystemClock()
+    common = shared(settings, clock)
+    assert settings.database_url is not None  # refused above
+    database = database_from_url(settings.database_url)
+    identity = InternalIdentity(settings.internal_secret(), clock)
+    upstreams = {
+        called: HttpUpstream(called, RegisteredInstances(common.registry, called)) for called in CALLED
+    }
+    client = UpstreamClient(upstreams, identity)
+    followed = FollowedTenantDirectory(client)
+    module = _MODULES[name](_Parts(settings, clock, database, identity, client, followed, common))
+
+    bus = RabbitMqBus(settings.bus_url, clock, bindings=QUEUES, name=module.name)
+    for subscription in module.subscriptions:
+        bus.subscribe(subscription)
+    health = HealthChecker(clock)
+    for check, ask in module.checks.items():
+        health.add(f"{module.name}.{check}", ask)
+    # What is accepted without them waits in the outbox, or is counted per process.
+    health.add("bus", bus.ping, vital=False)
+    health.add("redis", common.redis.ping, vital=False)
+    metrics = Metrics()
+    chores: list[Chore] = [partial(keep_tidy, database, clock)]
+    if name != "tenant":
+        chores.append(followed.feed.follow)
+
+    async def describe() -> Any:
+        return await asyncio.to_thread(_openapi, module)
+
+    async def show_metrics() -> bytes:
+        return metrics.render()
+
+    edge = InternalEdge(by_prefix([module]), identity, describe=describe, ready=health.ready)
+    table = RouteTable([])
+    admin = Admin(metrics=show_metrics, health=health.report, table=lambda: table, registry=common.registry)
+    return Platform(
+        database=database,
+        modules=(module,),
+        bus=bus,
+        relay=Relay(database, bus, clock),
+        registration=Registration(common.registry, [module.name], _reachable_at(settings)),
+        websocket=None,
+        observer=EdgeObserver(log, metrics),
+        public=Listening(
+            edge, settings.services_host, settings.services_port, "YUANLIAN_SERVICES_PORT", everybody
+        ),
+        admin=Listening(
+            admin, settings.admin_host, settings.services_admin_port, "YUANLIAN_SERVICES_ADMIN_PORT"
+        ),
+        chores=tuple(chores),
+        reload=partial(one_after_another, ()),
+        connections=common.running(),
+        upstreams=tuple(upstreams.values()),
+    )
+
+
+def refuse_embedded(settings: Settings) -> None:
+    """Raises:
+    UnsupportedSettingError: a setting names what only one process can have.
+    """
+    wanted = {
+        "database_url": ("mysql", "mysql+asyncmy://user:password@127.0.0.1:3306/yuanlian"),
+        "bus_url": ("amqp", "amqp://user:password@127.0.0.1:5672/"),
+        "cache_url": ("redis", "redis://127.0.0.1:6379/0"),
+        "registry_url": ("redis", "redis://127.0.0.1:6379/0"),
+    }
+    for name, (technology, example) in wanted.items():
+        scheme = (getattr(settings, name) or "").partition(":")[0]
+        if not scheme.startswith((technology, "mariadb" if technology == "mysql" else technology)):
+            raise UnsupportedSettingError(
+                f"YUANLIAN_{name.upper()}: a service in a process of its own needs {technology}, "
+                f"not {scheme or 'nothing'}; for example {example}"
+            )
+    if not settings.has_token_secret:
+        raise UnsupportedSettingError("YUANLIAN_JWT_SECRET: every part of an installation needs the same one")
+
+
+def _auth(parts: _Parts) -> ServiceModule:
+    from yuanlian.services.auth.module import module  # only what this process runs
+    from yuanlian.services.auth.tokens import TokenIssuer
+
+    secret = parts.settings.token_secret()
+    kid = key_id(secret)
+    return module(
+        database=parts.database,
+        issuer=TokenIssuer({kid: secret}, kid),
+        revocations=parts.shared.revocations,
+        directory=parts.followed,
+        clock=parts.clock,
+        identity=parts.identity,
+    )
+
+
+def _tenant(parts: _Parts) -> ServiceModule:
+    from yuanlian.services.tenant.module import module  # only what this process runs
+    from yuanlian.services.tenant.tenants.directory import DatabaseTenantDirectory
+
+    return module(
+        database=parts.database,
+        directory=DatabaseTenantDirectory(parts.database, parts.clock),
+        clock=parts.clock,
+        identity=parts.identity,
+        client=parts.client,
+        realtime=parts.shared.hub,
+    )
+
+
+def _notification(parts: _Parts) -> ServiceModule:
+    from yuanlian.services.notification.module import module  # only what this process runs
+
+    return module(
+        database=parts.database,
+        clock=parts.clock,
+        identity=parts.identity,
+        client=parts.client,
+        realtime=parts.shared.hub,
+        mailer=mailer(parts.settings),
+    )
+
+
+def _analytics(parts: _Parts) -> ServiceModule:
+    from yuanlian.services.analytics.module import module  # only what this process runs
+
+    return module(database=parts.database, clock=parts.clock, identity=parts.identity, client=parts.client)
+
+
+_MODULES: dict[str, Callable[[_Parts], ServiceModule]] = {
+    "auth": _auth,
+    "tenant": _tenant,
+    "notification": _notification,
+    "analytics": _analytics,
+}
+SERVICES = tuple(_MODULES)
+
+
+def _reachable_at(settings: Settings) -> str:
+    """The address under which gateways and other services find this process."""
+    if settings.advertise_host is not None:
+        return settings.advertise_host
+    if settings.services_host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not listened on
+        return socket.gethostbyname(socket.gethostname())
+    return settings.services_host
+
+
+def _openapi(module: ServiceModule) -> dict[str, Any]:
+    return merge({module.name: module.app.litestar.openapi_schema.to_schema()}, "园联 Yuanlian", __version__)
