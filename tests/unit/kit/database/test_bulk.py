@@ -10,20 +10,28 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Date, Table, select
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from tests.support.databases import open_database, technology
 
 from yuanlian.kit.database.bulk import insert_rows
+from yuanlian.kit.database.schema import Base as PlatformBase
 from yuanlian.kit.database.schema import TenantOwned
-from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.errors import TenantRequiredError
 from yuanlian.kit.tenancy.guard import ForeignTenantError
 from yuanlian.kit.tenancy.scope import tenant_group, tenant_scope
 
+__all__ = ["technology"]
+
+
+@pytest.fixture(autouse=True)
+def _on_every_database(technology: str) -> None:
+    pass
+
 
 class Base(DeclarativeBase):
-    pass
+    type_annotation_map = PlatformBase.type_annotation_map
 
 
 class Meal(TenantOwned, Base):
@@ -41,15 +49,18 @@ def _table() -> Table:
 
 
 MEALS = _table()
-NEWER = sqlite_insert(MEALS)
-NEWER = NEWER.on_conflict_do_update(
-    index_elements=[MEALS.c.tenant_id, MEALS.c.id], set_={"portions": NEWER.excluded.portions}
-)
+_LITE, _MY = sqlite.insert(MEALS), mysql.insert(MEALS)
+NEWER = {
+    "sqlite": _LITE.on_conflict_do_update(
+        index_elements=[MEALS.c.tenant_id, MEALS.c.id], set_={"portions": _LITE.excluded.portions}
+    ),
+    "mysql": _MY.on_duplicate_key_update(portions=_MY.inserted.portions),
+}
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[Callable[[Session], Any]], Any]:
-    database = SqliteDatabase(tmp_path / "meals.db")
+    database = open_database(tmp_path / "meals.db")
     database.migrate(Base.metadata.create_all)
 
     def run(work: Callable[[Session], Any]) -> Any:
@@ -101,7 +112,9 @@ def test_a_repeated_key_is_an_error_unless_the_statement_says_otherwise(write: C
         insert_rows(session, MEALS, [("t1", "lunch", "2026-11-24", 25)])
         with pytest.raises(IntegrityError), session.begin_nested():
             insert_rows(session, MEALS, [("t1", "lunch", "2026-11-24", 30)])
-        insert_rows(session, MEALS, [("t1", "lunch", "2026-11-24", 31)], NEWER)
+        insert_rows(
+            session, MEALS, [("t1", "lunch", "2026-11-24", 31)], NEWER[session.connection().dialect.name]
+        )
         return _stored(session)
 
     with tenant_group(["t1", "t2"]):

@@ -24,16 +24,24 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import CompileError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
+from tests.support.databases import open_database, technology
 
+from yuanlian.kit.database.schema import Base as PlatformBase
 from yuanlian.kit.database.schema import TenantOwned
-from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.errors import TenantRequiredError
 from yuanlian.kit.tenancy.guard import ForeignTenantError
 from yuanlian.kit.tenancy.scope import across_tenants, current_tenant, tenant_group, tenant_scope
 
+__all__ = ["technology"]
+
+
+@pytest.fixture(autouse=True)
+def _on_every_database(technology: str) -> None:
+    pass
+
 
 class Base(DeclarativeBase):
-    pass
+    type_annotation_map = PlatformBase.type_annotation_map
 
 
 class Toy(TenantOwned, Base):
@@ -68,7 +76,7 @@ def run(tmp_path: Path) -> Callable[..., Any]:
 
     def do(work: Work, *, write: bool = False) -> Any:
         async def scene() -> Any:
-            database = SqliteDatabase(tmp_path / "guard.db")
+            database = open_database(tmp_path / "guard.db")
             try:
                 return await (database.write(work) if write else database.read(work))
             finally:
@@ -76,7 +84,7 @@ def run(tmp_path: Path) -> Callable[..., Any]:
 
         return asyncio.run(scene())
 
-    database = SqliteDatabase(tmp_path / "guard.db")
+    database = open_database(tmp_path / "guard.db")
     database.migrate(Base.metadata.create_all)
     asyncio.run(database.close())
     with tenant_group((T1, T2)):
@@ -132,7 +140,7 @@ def test_every_statement_without_a_tenant_raises(run: Callable[..., Any], name: 
 
 def test_without_a_tenant_nothing_is_sent_to_the_database(tmp_path: Path) -> None:
     async def scene() -> None:
-        database = SqliteDatabase(tmp_path / "empty.db")  # its tables do not even exist
+        database = open_database(tmp_path / "empty.db")  # its tables do not even exist
         try:
             with pytest.raises(TenantRequiredError):
                 await database.read(lambda s: s.execute(select(Toy.id)).all())
@@ -236,7 +244,7 @@ def test_one_statement_in_every_kind_of_scope_keeps_its_own_meaning(tmp_path: Pa
     """Compiled statements are cached: a text made for one kind of scope must not serve another."""
 
     async def scene() -> None:
-        database = SqliteDatabase(tmp_path / "cache.db")
+        database = open_database(tmp_path / "cache.db")
         database.migrate(Base.metadata.create_all)
         statement = select(Toy.id)
 
