@@ -1,23 +1,39 @@
-"""One embedded platform with demo data for all journeys."""
+"""One platform of each shape, with demo data, for all journeys."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
-from tests.support.platform import People, Platform, running
+from tests.support.distributed import installed
+from tests.support.platform import People, running
 
 
-@pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+class Running(Protocol):
+    """What a journey knows of a platform: where it is."""
+
+    @property
+    def public(self) -> str: ...
+
+    @property
+    def admin(self) -> str: ...
+
+
+@pytest.fixture(scope="session", params=["embedded", "distributed"])
+def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder: Path = tmp_path_factory.mktemp("journeys")
-    with running(folder / "data") as platform:
-        yield platform
+    if request.param == "embedded":
+        with running(folder / "data") as embedded:
+            yield embedded
+    else:
+        with installed(folder) as installation:
+            yield installation.platform
 
 
 @pytest.fixture(scope="session")
-def people(platform: Platform) -> Iterator[People]:
+def people(platform: Running) -> Iterator[People]:
     people = People(platform.public)
     yield people
     people.close()
