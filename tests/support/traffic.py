@@ -28,6 +28,15 @@ _HEADERS = (
     "Expect: 100-continue",
     "X-Latin: \xe4\xf6\xfc",
 )
+_ANSWER_HEADERS = (
+    "Content-Type: text/plain",
+    "Set-Cookie: a=1\r\nSet-Cookie: b=2",
+    "X-Empty:",
+    "Connection: keep-alive",
+    "Connection: X-Gone\r\nX-Gone: 1",
+    "Keep-Alive: timeout=5",
+    "X-Request-ID: theirs",
+)
 _POISON = (
     b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\0", b" ", b"\t", b"\x0b", b"\x7f", b"\xff", b":", b",", b";", b"0",
     b"chunked", b"HTTP/1.1", b" HTTP/1.0", b"\r\n ", b"../", b"%2e", b"%00", b"//", b"\\", b"#", b"?",
@@ -68,6 +77,19 @@ def _body(rng: Random) -> tuple[bytes, str]:
         data = data[size:]
     trailers = rng.choice((b"", b"", b"X-T: 1\r\n"))
     return out + b"0\r\n" + trailers + b"\r\n", "Transfer-Encoding: chunked"
+
+
+def answer(rng: Random) -> bytes:
+    """One valid response, perhaps with interim ones before it."""
+    out = rng.choice(
+        (b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+    )
+    body, framing = _body(rng)
+    status = rng.choice(("200 OK", "200 OK", "201 Created", "404 Not Found", "500 ", "204 No Content"))
+    lines = [f"HTTP/1.1 {status}", *rng.sample(_ANSWER_HEADERS, rng.randint(0, 3)), framing]
+    if status.startswith("204"):
+        body, lines = b"", lines[:-1]
+    return out + "".join(f"{line}\r\n" for line in lines).encode("latin-1") + b"\r\n" + body
 
 
 def mutate(rng: Random, data: bytes) -> bytes:

@@ -17,9 +17,10 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.attacks.http.test_upstream import Listener, behind, final_answers
+from tests.support.corpus import HostileAnswer
 from tests.support.edge import Edge, edge
 from tests.support.strict_http import Answer, Reading, read_answers, read_requests
-from tests.support.traffic import conversation, pieces
+from tests.support.traffic import answer, conversation, mutate, pieces
 from tests.support.wire import Witness, exchange
 
 _randoms = st.randoms(use_true_random=False)
@@ -115,6 +116,39 @@ def test_an_instance_over_http_sees_what_a_strict_reader_sees() -> None:
             holds()
         finally:
             runner.run(stack.aclose())
+
+
+def test_no_answer_of_an_instance_is_taken_for_the_answer_to_another_request() -> None:
+    """Damaged answers, and more behind them: the client gets a whole one, an error or the end, and the
+    next request its own."""
+
+    async def exchange_two(answer_bytes: bytes, closes: bool) -> None:
+        listener = Listener(HostileAnswer("", "", "GET", answer_bytes, closes, b"", "", (), ()))
+        async with behind(listener, timeout_ms=300) as e:
+            for number in (1, 2):
+                reader, writer = await asyncio.open_connection("127.0.0.1", e.port)
+                writer.write(b"GET /open/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                async with asyncio.timeout(5):
+                    written = await reader.read()
+                writer.close()
+                if number == 2:
+                    (second,) = read_answers(written)
+                    # A busy machine may take the 300 ms, never another's answer.
+                    assert second.body == b"second" or second.status == 504
+
+    with loop() as runner:
+
+        @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(_randoms)
+        def holds(rng: Random) -> None:
+            data = answer(rng)
+            for _ in range(rng.randint(0, 2)):
+                data = mutate(rng, data)
+            if rng.random() < 0.5:
+                data += b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+            runner.run(exchange_two(data, rng.random() < 0.7))
+
+        holds()
 
 
 async def _talk(e: Edge, data: bytes) -> tuple[list[Answer], bool]:

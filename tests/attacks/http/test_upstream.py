@@ -22,7 +22,6 @@ _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 _SECOND = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond"
 # No service behind this table waits for long; a test that hangs says so.
 _PATIENCE_S = 5.0
-_ROUTES = ROUTES.replace("auth: false", "auth: false, retries: 0")
 
 
 class Stream:
@@ -79,11 +78,13 @@ class Listener:
 
 
 @asynccontextmanager
-async def behind(listener: Listener) -> AsyncIterator[Edge]:
+async def behind(listener: Listener, timeout_ms: int = 2000) -> AsyncIterator[Edge]:
+    routes = ROUTES.replace("auth: false", "auth: false, retries: 0")
+    routes = routes.replace("timeoutMs: 2000", f"timeoutMs: {timeout_ms}")
     async with (
         listening(listener.serve) as port,
         upstream_to([f"http://127.0.0.1:{port}"]) as upstream,
-        edge(upstream=upstream, routes=_ROUTES) as e,
+        edge(upstream=upstream, routes=routes) as e,
     ):
         yield e
 
