@@ -10,7 +10,7 @@ import asyncio
 import math
 import select
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
@@ -21,17 +21,8 @@ from yuanlian.gateway.upstreams.framing import HEAD_BYTES, check_framing, is_too
 from yuanlian.gateway.upstreams.upstream import ResponseSink
 from yuanlian.kit.errors import BadGatewayError, GatewayTimeoutError
 
-
-class ConnectionOwner(Protocol):
-    """The pool, as its connections see it."""
-
-    def release(self, connection: UpstreamConnection) -> None:
-        """The connection is free for another request."""
-        ...
-
-    def forget(self, connection: UpstreamConnection) -> None:
-        """The connection is gone."""
-        ...
+if TYPE_CHECKING:
+    from yuanlian.gateway.upstreams.pool import Pool
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -43,7 +34,7 @@ class UpstreamConnection(asyncio.Protocol):
                  "_resuming", "_sending", "_sink", "_stall_s", "_started", "_status", "_until_close",
                  "_upgrading", "_writable", "deadline", "lost", "transport")  # fmt: skip
 
-    def __init__(self, owner: ConnectionOwner) -> None:
+    def __init__(self, owner: Pool) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
@@ -195,7 +186,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._settle()
         elif self._started:
-            self._push_on()
+            self._push_on(len(data))
         elif self._head_bytes > HEAD_BYTES:
             self._fail_broken("head too large")
 
@@ -281,14 +272,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- steps --------------------------------------------------------------------------------
 
-    def _push_on(self) -> None:
-        """More will come: what is here goes out, and a slow client makes us stop reading."""
+    def _push_on(self, size: int) -> None:
+        """More will come: what is here goes out, and a slow client makes us stop reading. What is no
+        body, such as a trailer, the parser keeps to itself however long it gets: it is counted."""
         sink, transport = self._sink, self.transport
         if self._discarding:
             self.fail(AttemptError.of_status(self._status))  # not worth waiting for its end
             return
         assert sink is not None  # the exchange is under way
         held, self._held = self._held, b""
+        self._head_bytes = 0 if held else self._head_bytes + size
+        if self._head_bytes > HEAD_BYTES:
+            self._fail_broken("trailers too large")
+            return
         try:
             sink.push(held)
         except BrokenResponseError as error:

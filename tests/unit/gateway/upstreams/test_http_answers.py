@@ -127,6 +127,28 @@ def test_an_answer_that_ends_early_raises_after_it_has_started() -> None:
     on_both_loops(scenario)
 
 
+@pytest.mark.parametrize("endless", [b"3\r\nabc\r\n0\r\nx-trailer: ", b"3\r\nabc\r\n5;extension="])
+def test_what_is_neither_head_nor_body_has_an_end(endless: bytes) -> None:
+    async def scenario() -> None:
+        sent = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal sent
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + endless)
+            while sent < 64 * 1024 * 1024:
+                writer.write(b"a" * 4096)
+                await writer.drain()
+                sent += 4096
+
+        async with listening(serve) as port, upstream_to([f"http://127.0.0.1:{port}"]) as upstream:
+            with pytest.raises(BadGatewayError):
+                await upstream.forward(asking(), Collector())
+        assert sent < 16 * 1024 * 1024
+
+    on_both_loops(scenario)
+
+
 def test_nobody_there_is_503() -> None:
     async def scenario() -> None:
         async with instance(lambda *_: b"") as one:
