@@ -9,42 +9,23 @@ from typing import Protocol
 import httptools
 
 from yuanlian.gateway.body import STREAMED_FROM, Flow, StreamedBody
-from yuanlian.gateway.http import Headers, RefusedError, Request, choose_request_id, tokens
+from yuanlian.gateway.head import (
+    HEAD_TOO_LARGE,
+    MALFORMED,
+    check_headers,
+    check_host_and_framing,
+    check_old_version,
+    method_of,
+    origin_form,
+)
+from yuanlian.gateway.http import Headers, RefusedError, Request, choose_request_id
 from yuanlian.gateway.limits import Limits
-from yuanlian.gateway.paths import is_host
 from yuanlian.kit.errors import AppError, PayloadTooLargeError, ValidationError
 from yuanlian.kit.i18n import Text
 
-_MALFORMED = Text("请求报文格式错误", "Malformed request")
-_NO_HOST = Text("缺少 Host 请求头，或其内容不合法", "The Host header is missing or not a host")
-_REPEATED = Text("请求头重复", "A header that must be unique is repeated")
 _TARGET_TOO_LONG = Text("请求地址过长", "The request target is too long")
-_HEAD_TOO_LARGE = Text("请求头过大", "The request headers are too large")
-_BAD_TARGET = Text("请求地址不合法", "The request target is not valid")
 _NO_UPGRADE = Text("不支持此协议升级", "This upgrade is not supported")
 
-# A second value of one of these would let two readers see two different requests.
-_UNIQUE = frozenset(
-    {
-        b"authorization",
-        b"content-length",
-        b"content-type",
-        b"expect",
-        b"host",
-        b"idempotency-key",
-        b"transfer-encoding",
-        b"x-request-id",
-        b"x-tenant-id",
-    }
-)
-
-
-# RFC 9110 §9, 5789. llhttp knows more: WebDAV's, and those of RTSP and Icecast, whose versions it takes
-# for ours.
-_METHODS = {
-    name.encode(): name
-    for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
-}
 _PIECE = 8 * 1024
 """Bytes parsed at once where more could hide from the limits."""
 _REQUEST_LINE = 64
@@ -84,8 +65,8 @@ class Intake:
     may leave HTTP. ``stream``: the body being received, when it was handed over already.
     ``continue_wanted``: the client waits for ``100 Continue`` before its body."""
 
-    __slots__ = ("_begun", "_body", "_body_bytes", "_body_fed", "_body_limit", "_chunked", "_client", "_fed",
-                 "_headers", "_limits", "_parser", "_partial_head", "_reader", "_refusal", "_request",
+    __slots__ = ("_beginning", "_begun", "_body", "_body_bytes", "_body_fed", "_body_limit", "_chunked",
+                 "_client", "_fed", "_headers", "_limits", "_parser", "_partial_head", "_reader", "_request",
                  "_since", "_target", "continue_wanted", "stage", "stream", "upgrading")  # fmt: skip
 
     def __init__(self, reader: Reader, client: tuple[str, int], limits: Limits) -> None:
@@ -93,12 +74,12 @@ class Intake:
         self._client = client
         self._limits = limits
         self._parser = httptools.HttpRequestParser(self)
-        self._refusal: RefusedError | None = None
         self._request: Request | None = None
         self._partial_head = 0
         self._fed = 0
         self._begun = False
         self._since = 0.0
+        self._beginning = b""
         self._target = b""
         self._headers: Headers = []
         self._body = bytearray()
@@ -122,14 +103,18 @@ class Intake:
         if len(data) > _PIECE and (self._chunked or before is not _BODY):
             data = memoryview(data)[:_PIECE]
         size = len(data)
+        if before is _IDLE:
+            self._beginning = bytes(data)
+        elif before is _HEAD and len(self._beginning) < self._limits.target_bytes:
+            self._beginning += data
         self._fed = self._fed + size if before is _HEAD else size
         self._begun = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             return int(upgrade.args[0])
-        except httptools.HttpParserError:
-            raise self._refusal or RefusedError(ValidationError(_MALFORMED)) from None
+        except httptools.HttpParserError as error:
+            raise error.__context__ or RefusedError(ValidationError(MALFORMED)) from None
         if self.stage is _HEAD:
             self._check_unfinished_head(size)
         elif self._chunked and self.stage is _BODY:
@@ -143,7 +128,7 @@ class Intake:
             self._since = time.monotonic()  # the event loop's clock
         self._partial_head = 0 if self._begun else self._partial_head + size
         if self._partial_head > self._limits.head_bytes + len(self._target) + _REQUEST_LINE:
-            raise RefusedError(ValidationError(_HEAD_TOO_LARGE), 431)
+            raise RefusedError(ValidationError(HEAD_TOO_LARGE), 431)
 
     def _check_framing_bytes(self, size: int) -> None:
         """Chunk extensions and trailers are read by nobody and may not go on for ever. ``size``: of what
@@ -180,7 +165,7 @@ class Intake:
     def on_url(self, fragment: bytes) -> None:
         self._target = self._target + fragment if self._target else fragment
         if len(self._target) > self._limits.target_bytes:
-            raise self._refused(ValidationError(_TARGET_TOO_LONG), 414)
+            raise RefusedError(ValidationError(_TARGET_TOO_LONG), 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # This runs once per header of every request: the limits are checked when all are in, and the
@@ -190,16 +175,19 @@ class Intake:
 
     def on_headers_complete(self) -> None:
         first = self._first_values()
-        self._check_headers(first)
+        check_headers(self._headers, first, self._limits, self._fed)
         target = self._target
         if not target.startswith(b"/") or b"#" in target:
-            target = self._origin_form(first)
-        method = _METHODS.get(self._parser.get_method())
-        if method is None:
-            raise self._refused(ValidationError(_MALFORMED))
+            target = origin_form(target, first.get(b"host", b""))
+        method = method_of(self._parser.get_method())
         request = self._request = self._new_request(method, target, first)
         self.stage = _BODY
-        has_body = self._check_framing(request)
+        check_host_and_framing(request)
+        request.keep_alive = self._parser.should_keep_alive()
+        if request.version != "1.1":
+            check_old_version(request, self._beginning)
+        self._chunked = b"transfer-encoding" in first
+        has_body = self._chunked or first.get(b"content-length", b"").strip(b"0") != b""
         if self._parser.should_upgrade():
             self._check_upgrade(request, has_body)
         if has_body:
@@ -208,7 +196,7 @@ class Intake:
     def on_body(self, chunk: bytes) -> None:
         self._body_bytes += len(chunk)
         if self._body_bytes > self._body_limit:
-            raise self._refused(PayloadTooLargeError())
+            raise RefusedError(PayloadTooLargeError())
         if self.stream is not None:
             self.stream.feed(chunk)
             return
@@ -221,6 +209,7 @@ class Intake:
         assert request is not None  # llhttp completes heads before messages
         self.stage = _IDLE
         self.continue_wanted = False
+        self._beginning = b""
         if self.stream is not None:
             self._end_stream(self.stream, request)
             return
@@ -234,23 +223,8 @@ class Intake:
 
     # --- rules --------------------------------------------------------------------------------
 
-    def _refused(self, error: AppError, status: int | None = None) -> RefusedError:
-        self._refusal = RefusedError(error, status)
-        return self._refusal
-
     def _first_values(self) -> dict[bytes, bytes]:
         return dict(reversed(self._headers))
-
-    def _check_headers(self, first: dict[bytes, bytes]) -> None:
-        headers, most = self._headers, self._limits.head_bytes
-        too_large = self._fed > most and sum(len(name) + len(value) + 4 for name, value in headers) > most
-        if too_large or len(headers) > self._limits.headers:
-            raise self._refused(ValidationError(_HEAD_TOO_LARGE), 431)
-        if len(first) == len(headers):
-            return
-        names = [name for name, _ in headers]
-        if any(names.count(name) > 1 for name in _UNIQUE & first.keys()):
-            raise self._refused(ValidationError(_REPEATED))
 
     def _new_request(self, method: str, target: bytes, first: dict[bytes, bytes]) -> Request:
         path, _, query = target.partition(b"?")
@@ -267,48 +241,11 @@ class Intake:
             choose_request_id(first.get(b"x-request-id")),
         )
 
-    def _origin_form(self, first: dict[bytes, bytes]) -> bytes:
-        """The target as ``/path?query``; the absolute form (RFC 9112 §3.2.2) loses its authority,
-        which must be the ``Host``: of two names, two readers could take either."""
-        target = self._target
-        scheme, separator, rest = target.partition(b"://")
-        if separator and scheme.lower() in (b"http", b"https"):
-            authority, slash, path = rest.partition(b"/")
-            if authority.lower() != first.get(b"host", b"").lower():
-                raise self._refused(ValidationError(_BAD_TARGET))
-            target = slash + path or b"/"
-        if not target.startswith(b"/") or b"#" in target:
-            raise self._refused(ValidationError(_BAD_TARGET))
-        return target
-
-    def _check_framing(self, request: Request) -> bool:
-        """Whether a body follows. llhttp has refused what is ambiguous already."""
-        version, first = request.version, request.first
-        length = first.get(b"content-length")
-        coding = first.get(b"transfer-encoding")
-        chunked = coding is not None
-        host = first.get(b"host")
-        if host is not None and not is_host(host):
-            raise self._refused(ValidationError(_NO_HOST))
-        if version == "1.1":
-            if host is None:
-                raise self._refused(ValidationError(_NO_HOST))
-        elif version != "1.0" or chunked:
-            raise self._refused(ValidationError(_MALFORMED))
-        if coding is not None and (length is not None or coding.lower() != b"chunked"):
-            raise self._refused(ValidationError(_MALFORMED))
-        request.keep_alive = self._parser.should_keep_alive() and not (
-            version == "1.0"
-            and any(b"close" in tokens(value) for name, value in request.headers if name == b"connection")
-        )
-        self._chunked = chunked
-        return chunked or (length is not None and length.strip(b"0") != b"")
-
     def _check_upgrade(self, request: Request, has_body: bool) -> None:
         """llhttp takes what follows any upgrade for another protocol: with a body that we would not
         read as one, the next request could be smuggled in it."""
         if request.method == "CONNECT" or has_body:
-            raise self._refused(ValidationError(_NO_UPGRADE))
+            raise RefusedError(ValidationError(_NO_UPGRADE))
         if self._reader.may_upgrade(request):
             self.upgrading = request
 
@@ -316,10 +253,10 @@ class Intake:
         try:
             self._body_limit = self._reader.body_limit(request)
         except AppError as error:
-            raise self._refused(error) from None
+            raise RefusedError(error) from None
         length = int(request.first.get(b"content-length", b"0"))
         if length > self._body_limit:
-            raise self._refused(PayloadTooLargeError())
+            raise RefusedError(PayloadTooLargeError())
         expects = request.first.get(b"expect")
         if expects is not None and expects.lower() == b"100-continue" and request.version == "1.1":
             self.continue_wanted = True

@@ -393,6 +393,27 @@ def test_waiting_for_a_slow_reader_is_not_the_services_time() -> None:
     run(scenario)
 
 
+def test_an_answer_may_take_its_time_as_long_as_it_goes_on() -> None:
+    async def drip(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(6):
+            await asyncio.sleep(0.05)
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        if scope["path"].endswith("stuck"):
+            await asyncio.sleep(60)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def scenario() -> None:
+        async with edge(drip, routes=ROUTES.replace("timeoutMs: 2000", "timeoutMs: 150")) as e:
+            assert (await e.get("/open/x")).body == b"xxxxxx"
+            async with connected(e.port) as (reader, writer):
+                writer.write(b"GET /open/stuck HTTP/1.1\r\nHost: a\r\n\r\n")
+                await reader.readuntil(b"1\r\nx\r\n")
+                assert not (await reader.read()).endswith(b"0\r\n\r\n")
+
+    run(scenario)
+
+
 def test_a_reader_that_leaves_ends_the_answer() -> None:
     async def scenario() -> None:
         service = Fountain(1_000_000_000)

@@ -26,7 +26,8 @@ _ASGI = {"version": "3.0", "spec_version": "2.4"}
 class AsgiUpstream:
     """``server``: the public address, as the application sees it in its scope.
 
-    ``timeout_s`` is the application's own time: it does not run while the client is waited for.
+    ``timeout_s`` runs until the answer begins, then anew for each piece of it; never while the client is
+    waited for.
     """
 
     def __init__(self, app: ASGIApp, server: tuple[str, int] = ("127.0.0.1", 80)) -> None:
@@ -113,6 +114,7 @@ class _Exchange:
             body = message.get("body", b"")
             if message.get("more_body", False):
                 self._sink.push(body)
+                self._watch.restart()
                 if not self._sink.ready:
                     with self._watch.paused():
                         await self._sink.drained()

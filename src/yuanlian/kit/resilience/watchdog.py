@@ -45,7 +45,7 @@ class Watchdog:
 class Watch:
     """One block of one task. ``expired``: its time was up. ``until``: on the monotonic clock."""
 
-    __slots__ = ("_cancelling", "_left", "_pauses", "_task", "_watches", "expired", "until")
+    __slots__ = ("_cancelling", "_left", "_pauses", "_seconds", "_task", "_watches", "expired", "until")
 
     def __init__(self, watches: set[Watch], seconds: float) -> None:
         self._watches = watches
@@ -53,6 +53,7 @@ class Watch:
         self._cancelling = 0
         self._pauses = 0
         self._left = 0.0
+        self._seconds = seconds
         self.expired = False
         self.until = monotonic() + seconds
 
@@ -87,6 +88,13 @@ class Watch:
             self._pauses -= 1
             if not self._pauses:
                 self.until = monotonic() + self._left
+
+    def restart(self) -> None:
+        """The time begins anew."""
+        if self._pauses:
+            self._left = self._seconds
+        else:
+            self.until = monotonic() + self._seconds
 
     def expire(self) -> None:
         self.expired = True

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from yuanlian.kit.resilience.watchdog import Watchdog
+from yuanlian.kit.resilience.watchdog import Watch, Watchdog
 
 
 def test_a_block_that_takes_too_long_ends_with_a_timeout() -> None:
@@ -69,5 +69,48 @@ def test_the_blocks_own_error_passes() -> None:
     async def scenario() -> None:
         with pytest.raises(ValueError, match="own"), Watchdog().watch(60):
             raise ValueError("own")
+
+    asyncio.run(scenario())
+
+
+def test_pauses_do_not_count_even_when_they_overlap() -> None:
+    async def scenario() -> None:
+        watchdog = Watchdog(tick_s=0.005)
+
+        async def wait(watch: Watch, seconds: float) -> None:
+            with watch.paused():
+                await asyncio.sleep(seconds)
+
+        async def work(seconds: float) -> str:
+            with watchdog.watch(0.05) as watch:
+                await asyncio.gather(wait(watch, 0.1), wait(watch, 0.2))
+                await asyncio.sleep(seconds)
+                return "done"
+
+        assert await work(0) == "done"
+        with pytest.raises(TimeoutError):
+            await work(60)
+
+    asyncio.run(scenario())
+
+
+def test_time_can_begin_anew() -> None:
+    async def scenario() -> None:
+        watchdog = Watchdog(tick_s=0.005)
+
+        async def work(seconds: float) -> str:
+            with watchdog.watch(0.1) as watch:
+                for _ in range(4):
+                    await asyncio.sleep(0.05)
+                    watch.restart()
+                with watch.paused():
+                    watch.restart()
+                    await asyncio.sleep(0.15)
+                await asyncio.sleep(seconds)
+                return "done"
+
+        assert await work(0) == "done"
+        with pytest.raises(TimeoutError):
+            await work(60)
 
     asyncio.run(scenario())
