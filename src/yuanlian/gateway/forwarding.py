@@ -7,7 +7,6 @@ import re
 
 from yuanlian.gateway.http import Headers, Request, tokens
 from yuanlian.gateway.origin import Origin
-from yuanlian.gateway.tracing import trace
 
 # RFC 9110 §7.6.1, and what the gateway sets or has used up itself.
 _DROPPED = frozenset(
@@ -95,9 +94,11 @@ _PASSES_WITH_IDENTITY = _Verdicts(_DROPPED | {b"authorization"})
 """The access token stays here once its meaning travels as ``X-Identity``."""
 
 
-def upstream_headers(request: Request, origin: Origin, who: Headers, *, identified: bool) -> Headers:
+def upstream_headers(
+    request: Request, origin: Origin, who: Headers, traced: Headers, *, identified: bool
+) -> Headers:
     """The client's headers without those that belong to the hop or speak of identity, then ours:
-    ``who`` is asking, ``identified`` when that includes ``X-Identity``, and from where."""
+    ``who`` is asking, ``identified`` when that includes ``X-Identity``, in which trace, from where."""
     passes = _PASSES_WITH_IDENTITY if identified else _PASSES
     headers = [pair for pair in request.headers if passes[pair[0]]]
     first = request.first
@@ -112,7 +113,7 @@ def upstream_headers(request: Request, origin: Origin, who: Headers, *, identifi
     elif body or b"content-length" in first or b"transfer-encoding" in first:
         headers.append((b"content-length", b"%d" % len(body)))
     headers.append((b"x-request-id", request.request_id.encode("ascii")))
-    headers += trace(request, origin.trusted)
+    headers += traced
     headers += origin.headers
     return headers
 

@@ -15,6 +15,7 @@ from yuanlian.gateway.paths import SafePath, safe_path
 from yuanlian.gateway.rate_limit import limit_key, limit_lines, refusal
 from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.routes import Route, RouteTable
+from yuanlian.gateway.tracing import trace
 from yuanlian.gateway.upgrade import UpgradeHandler
 from yuanlian.gateway.upstreams.tunnel import Admitted, TunnelUpstream
 from yuanlian.gateway.upstreams.upstream import Upstream, UpstreamRequest
@@ -134,6 +135,7 @@ class Gateway:
         """Everything that has to hold before an upstream hears of a request."""
         route = request.matched or self._match(request, path)
         origin = self._proxies.origin(request)
+        traced = trace(request, origin.trusted)
         caller = self._authenticator.authenticate(request) if route.auth else None
         who = await self._who(request, caller, origin)
         if route.rate_limit is not None:
@@ -150,7 +152,7 @@ class Gateway:
             path=path.text,
             raw_path=path.normal,
             query=request.query,
-            headers=upstream_headers(request, origin, who, identified=caller is not None),
+            headers=upstream_headers(request, origin, who, traced, identified=caller is not None),
             body=request.body,
             client=(origin.address, request.client[1]),
             scheme=origin.scheme,

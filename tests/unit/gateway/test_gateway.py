@@ -342,7 +342,14 @@ def test_a_trace_goes_through_to_the_service_and_into_the_log() -> None:
             new = (service.seen[1].header("traceparent") or "").split("-")[1]
             assert len(new) == 32
             assert service.seen[1].header("tracestate") is None
-            assert [line.trace_id for line in e.observer.lines] == [trace_id, new]
+            await e.get("/private/x", f"traceparent: {sent}")
+            await e.get("/none", f"traceparent: {sent}")
+            assert [(line.status, line.trace_id) for line in e.observer.lines] == [
+                (200, trace_id),
+                (200, new),
+                (401, trace_id),
+                (404, ""),
+            ]
 
     run(scenario)
 
