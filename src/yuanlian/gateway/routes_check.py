@@ -44,7 +44,7 @@ def check(text: str, services: Collection[str] | None = None) -> list[Finding]:
     found = [Finding(refusal.line, "error", refusal.reason) for refusal in refusals]
     table = _Table(entries)
     for line, entry, route in table.lines:
-        remarks = [*table.reach(route), *_service(entry, services), *_cors(entry)]
+        remarks = [*table.reach(route), *_service(entry, services), *_upgrade(entry), *_cors(entry)]
         found += [Finding(line, severity, remark) for severity, remark in remarks]
     return sorted(found)
 
@@ -132,6 +132,11 @@ def _key(route: Route) -> str:
 def _service(entry: Entry, services: Collection[str] | None) -> Iterator[Remark]:
     if services is not None and entry.service not in services:
         yield "warning", f"no service is called `{entry.service}`; there are {', '.join(sorted(services))}"
+
+
+def _upgrade(entry: Entry) -> Iterator[Remark]:
+    if entry.upgrade and "GET" not in entry.methods:
+        yield "warning", "upgrade: only a GET can leave HTTP, and the route takes none"
 
 
 def _cors(entry: Entry) -> Iterator[Remark]:

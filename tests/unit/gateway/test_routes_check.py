@@ -150,11 +150,12 @@ def test_an_unknown_service_is_a_warning() -> None:
             "Authorization",
         ),
         ("POST /a cors: {origins: ['https://a.test'], headers: [X-A]}", "warning", "Content-Type"),
+        ("POST /a upgrade: [websocket]", "warning", "only a GET"),
         ("GET,OPTIONS /a cors: {origins: ['https://a.test']}", "note", "preflights"),
         ("GET /a cors: {origins: ['*'], credentials: true}", "error", "every site"),
     ],
 )
-def test_what_a_browser_would_stumble_over_is_told(route: str, severity: str, reason: str) -> None:
+def test_what_a_client_would_stumble_over_is_told(route: str, severity: str, reason: str) -> None:
     text = _table(route).replace("auth: false, auth: true", "auth: true")
     (found,) = check(text)
     assert (found.line, found.severity) == (2, severity)
