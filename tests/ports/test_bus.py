@@ -113,7 +113,7 @@ class SlowToAnswer:
         self.read, self.ping, self.close = database.read, database.ping, database.close
         self.answer = asyncio.Event()
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[[Session], T], *, repeatable: bool = False) -> T:
         result = await self._database.write(work)
         await self.answer.wait()
         return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tests.support.databases import open_database, using
 
 from deploy.servers.mariadb import DATABASE, PASSWORD, USER, MariaDb
 from yuanlian.kit.database import mysql
+from yuanlian.kit.database.batching import Batcher
 from yuanlian.kit.database.database import DatabaseUnavailableError, OutcomeUnknownError
 from yuanlian.kit.database.mysql import MysqlDatabase
 from yuanlian.kit.database.mysql_server import DatabaseRefusedError
@@ -343,6 +344,54 @@ def test_what_was_lost_in_its_commit_is_not_tried_again_and_its_caller_knows(
         await database.write(note("next"))
 
     _through_proxy(opened, scenario)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("works", [1, 3])
+def test_what_recognises_itself_is_tried_again_after_its_commit_was_lost(
+    opened: Callable[[], MysqlDatabase], when: Cut, works: int
+) -> None:
+    def once(key: str) -> Callable[[Session], str]:
+        def work(session: Session) -> str:
+            if session.scalar(select(Place.key).where(Place.key == key)) is None:
+                session.execute(insert(Place), {"key": key, "count": 0})
+                note(key)(session)
+            return key
+
+        return work
+
+    async def scenario(database: MysqlDatabase, proxy: CuttingProxy) -> None:
+        proxy.cut(b"COMMIT", when)
+        sent = [f"key {n}" for n in range(works)]
+        heard = await asyncio.gather(
+            database.write(note("not repeatable")) if works > 1 else asyncio.sleep(0),
+            *(database.write(once(key), repeatable=True) for key in sent),
+            return_exceptions=True,
+        )
+        assert proxy.cuts == 1
+        assert heard[1:] == sent
+        assert isinstance(heard[0], OutcomeUnknownError) == (works > 1)
+        stored = Counter(await database.read(notes))
+        assert stored.pop("not repeatable", 0) == (when == "after" and works > 1)
+        assert stored == dict.fromkeys(sent, 1)
+
+    _through_proxy(opened, scenario)
+
+
+def test_a_batch_that_the_database_cannot_take_is_not_tried_item_by_item() -> None:
+    calls: list[int] = []
+
+    async def store(items: Sequence[int]) -> Sequence[int | Exception]:
+        calls.append(len(items))
+        raise DatabaseUnavailableError
+
+    async def scenario() -> None:
+        batcher: Batcher[int, int] = Batcher(store)
+        heard = await asyncio.gather(*map(batcher.submit, range(5)), return_exceptions=True)
+        assert [type(answer) for answer in heard] == [DatabaseUnavailableError] * 5
+        assert calls == [5]
+
+    asyncio.run(scenario())
 
 
 def _through_proxy(

@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from yuanlian.kit.errors import ServiceUnavailableError
+
 _log = structlog.get_logger("database")
 
 Item = TypeVar("Item")
@@ -24,7 +26,8 @@ Store = Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]]
 class Batcher(Generic[Item, Result]):
     """``store`` gets 1 to ``limit`` items and returns one result per item, in order; an ``Exception``
     in a place is that item's alone. When ``store`` itself raises for several items, each is stored
-    again by itself, so that one bad item cannot fail the others."""
+    again by itself, so that one bad item cannot fail the others; not when it is the database that is
+    unavailable, for all of them alike."""
 
     def __init__(self, store: Store[Item, Result], limit: int = 128) -> None:
         self._store = store
@@ -60,6 +63,8 @@ class Batcher(Generic[Item, Result]):
         items = [item for item, _ in batch]
         try:
             return await self._store(items)
+        except ServiceUnavailableError as error:
+            return [error] * len(items)
         except Exception as error:  # noqa: BLE001 - becomes the item's own answer
             if len(items) == 1:
                 return [error]

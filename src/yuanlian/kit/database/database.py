@@ -50,15 +50,18 @@ class Database(Protocol):
         """Runs ``work`` on a consistent snapshot. Writing raises."""
         ...
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[[Session], T], *, repeatable: bool = False) -> T:
         """Runs ``work`` in a transaction and returns after it is durable.
 
         Concurrent calls may share one transaction (group commit), each in its own savepoint: one
         that raises is undone alone and its exception is its caller's. Do no slow work inside.
+        ``repeatable``: the work recognises, by a key that its caller has fixed, that it was stored before,
+        and then changes nothing; it may be run again when nobody knows whether it was.
 
         Raises:
             DatabaseUnavailableError: it was not stored, also after some seconds of trying again.
-            OutcomeUnknownError: it may have been stored.
+            OutcomeUnknownError: it may have been stored; a ``repeatable`` work hears this only when also
+                trying again for some seconds has not told.
         """
         ...
 

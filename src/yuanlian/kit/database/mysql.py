@@ -2,8 +2,8 @@
 
 A transaction that the server gives up (deadlock, lock wait) or loses with its connection before COMMIT
 was sent has changed nothing, and is run again: works are functions. When the connection ends after
-COMMIT was sent, nobody knows; nothing is run again and callers hear ``OutcomeUnknownError``. Decision
-record 0012.
+COMMIT was sent, nobody knows: what is ``repeatable`` is run again, the callers of the rest hear
+``OutcomeUnknownError``. Decision record 0012.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class MysqlDatabase:
                     raise
                 raise heard from error
 
-    async def write(self, work: Callable[[Session], T]) -> T:
-        item = Work(work, asyncio.get_running_loop().create_future())
+    async def write(self, work: Callable[[Session], T], *, repeatable: bool = False) -> T:
+        item = Work(work, asyncio.get_running_loop().create_future(), repeatable)
         self._groups.submit(item)
         result: T = await item.future
         return result
@@ -135,33 +135,34 @@ class MysqlDatabase:
     # -- writing ------------------------------------------------------------------------------
 
     async def _commit(self, works: Sequence[Work]) -> None:
-        if await self._commit_together(works):
-            again = [work for work in works if _lost_a_race(work)]
-        else:
-            again = list(works)
-        for work in again:
-            await self._commit_alone(work)
+        for work in await self._commit_together(works):
+            await self._commit_together([work])
 
-    async def _commit_together(self, works: Sequence[Work]) -> bool:
-        """Whether every work has what its caller is to hear; else each is to be run alone, because one
-        of them may be what the server gives the others up for."""
+    async def _commit_together(self, works: Sequence[Work]) -> Sequence[Work]:
+        """Leaves in every work what its caller is to hear, but for those that it returns: each of them
+        is worth a transaction of its own."""
         patience = _Patience()
         while True:
             attempt = _Attempt()
             error = await self._try(works, attempt)
             if error is None:
+                return _settled(works)
+            if attempt.committing and not _is_refused(error):
                 for work in works:
-                    work.error = work.error and _as_heard(work.error)
-                return True
-            if not _may_run_again(error, attempt):
-                return _all_hear(works, _verdict(error, attempt))
-            if code_of(error) in CONFLICTS and len(works) > 1:
-                return False
+                    work.uncertain = True
+                repeatable = [work for work in works if work.repeatable]
+                if len(repeatable) < len(works):
+                    _all_hear([work for work in works if not work.repeatable], error)
+                    return repeatable
+            elif code_of(error) in CONFLICTS:
+                if len(works) > 1:
+                    return works  # one of them may be what the server gives up the others for
+            elif not is_away(error):
+                _all_hear(works, error)
+                return ()
             if not await patience.may_try_again():
-                return _all_hear(works, DatabaseUnavailableError())
-
-    async def _commit_alone(self, work: Work) -> None:
-        await self._commit_together([work])
+                _all_hear(works, error)
+                return ()
 
     async def _try(self, works: Sequence[Work], attempt: _Attempt) -> BaseException | None:
         try:
@@ -258,35 +259,33 @@ class _Patience:
         return True
 
 
-def _may_run_again(error: BaseException, attempt: _Attempt) -> bool:
-    """Whether it is certain that nothing was stored, and another try may succeed."""
-    if code_of(error) in CONFLICTS:
-        return True  # also in answer to COMMIT: that is how a cluster tells of a conflict
-    return is_away(error) and not attempt.committing
+def _is_refused(error: BaseException) -> bool:
+    """Whether the server has answered to a COMMIT, and so undone the transaction: a cluster tells of a
+    conflict in this way."""
+    return not is_away(error) and not isinstance(error, TimeoutError)
 
 
-def _verdict(error: BaseException, attempt: _Attempt) -> BaseException:
-    if attempt.committing and (is_away(error) or isinstance(error, TimeoutError)):
-        heard: BaseException = OutcomeUnknownError()
-        heard.__cause__ = error
-        return heard
-    return _as_heard(error)
+def _settled(works: Sequence[Work]) -> Sequence[Work]:
+    again = [work for work in works if _lost_a_race(work)]
+    for work in works:
+        work.error = work.error and _as_heard(work.error)
+    return again
 
 
-def _as_heard(error: BaseException) -> BaseException:
-    if is_away(error) or isinstance(error, TimeoutError) or code_of(error) in TOO_LONG | CONFLICTS:
-        heard: BaseException = DatabaseUnavailableError()
-        heard.__cause__ = error
-        return heard
-    return error
+def _as_heard(error: BaseException, *, uncertain: bool = False) -> BaseException:
+    away = is_away(error) or isinstance(error, TimeoutError)
+    if not away and code_of(error) not in TOO_LONG | CONFLICTS:
+        return error
+    heard = OutcomeUnknownError() if uncertain else DatabaseUnavailableError()
+    heard.__cause__ = error
+    return heard
 
 
-def _all_hear(works: Sequence[Work], error: BaseException) -> bool:
+def _all_hear(works: Sequence[Work], error: BaseException) -> None:
     """A work that has failed by itself keeps its own error."""
     for work in works:
         if work.error is None or code_of(work.error) in CONFLICTS or is_away(work.error):
-            work.error = error
-    return True
+            work.error = _as_heard(error, uncertain=work.uncertain)
 
 
 def _lost_a_race(work: Work) -> bool:

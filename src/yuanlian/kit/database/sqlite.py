@@ -46,7 +46,8 @@ class SqliteDatabase:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, context.run, self._run_read, work)
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[[Session], T], *, repeatable: bool = False) -> T:  # noqa: ARG002
+        # Of its own COMMIT a process always knows the outcome, so nothing need be repeated.
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_loop, name="sqlite-write", daemon=True)
             self._thread.start()

@@ -14,10 +14,15 @@ from yuanlian.kit.tenancy.guard import TenantGuard
 
 
 class Work:
-    __slots__ = ("_context", "error", "future", "result", "work")
+    __slots__ = ("_context", "error", "future", "repeatable", "result", "uncertain", "work")
 
-    def __init__(self, work: Callable[[Session], Any], future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, work: Callable[[Session], Any], future: asyncio.Future[Any], repeatable: bool = False
+    ) -> None:
         self.work = work
+        self.repeatable = repeatable
+        self.uncertain = False
+        """Whether a transaction with it may have been committed."""
         self.future = future
         self._context = contextvars.copy_context()
         self.result: Any = None

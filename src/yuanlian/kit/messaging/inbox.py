@@ -37,9 +37,11 @@ async def once(database: Database, consumer: str, messages: Sequence[Message], w
 
     with tenant_group({message.tenantId for message in unique.values()}):
         try:
-            await database.write(lambda session: _take_all(session, consumer, unique, work))
+            await database.write(lambda session: _take_all(session, consumer, unique, work), repeatable=True)
         except _SeenError:
-            await database.write(lambda session: _take_fresh(session, consumer, unique, work))
+            await database.write(
+                lambda session: _take_fresh(session, consumer, unique, work), repeatable=True
+            )
 
 
 class _SeenError(Exception):

@@ -356,7 +356,7 @@ class CountedDatabase:
         self.read, self.ping, self.close = database.read, database.ping, database.close
         self.writes = 0
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[[Session], T], *, repeatable: bool = False) -> T:
         self.writes += 1
         return await self._database.write(work)
 
@@ -364,7 +364,7 @@ class CountedDatabase:
 class FlakyDatabase(CountedDatabase):
     fail_next = False
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[[Session], T], *, repeatable: bool = False) -> T:
         if self.fail_next:
             self.fail_next = False
             raise OSError("disk full")

@@ -185,7 +185,10 @@ class AttendanceService:
 
     async def _record(self, submissions: Sequence[Submission]) -> Sequence[AttendanceEventOut | Exception]:
         with tenant_group({s.principal.tenant_id for s in submissions}):
-            return await self.database.write(lambda session: record(session, self._access, submissions))
+            # Every submission has its event id by now, and is recognised by it.
+            return await self.database.write(
+                lambda session: record(session, self._access, submissions), repeatable=True
+            )
 
     async def _record_value(self, principal: Principal, value: Any) -> AttendanceEventOut | AppError:
         try:
