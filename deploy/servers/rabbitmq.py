@@ -31,13 +31,6 @@ log.console.level = warning
 log.file = false
 """
 
-# At once after a kill, too, when the port still has connections in TIME-WAIT.
-_ADVANCED = """
-[{rabbit, [{tcp_listen_options,
-            [{backlog, 128}, {nodelay, true}, {linger, {true, 0}}, {exit_on_close, false},
-             {reuseaddr, true}]}]}].
-"""
-
 
 class RabbitMq(Server):
     """Debian's ``/usr/sbin/rabbitmq-server`` wants its own user; the node beneath runs as anybody.
@@ -68,7 +61,6 @@ class RabbitMq(Server):
             cookie.write_text(secrets.token_hex(16))
             cookie.chmod(0o400)
         (self.directory / "rabbitmq.conf").write_text(_CONFIGURATION % self.port)
-        (self.directory / "advanced.config").write_text(_ADVANCED)
         (self.directory / "enabled_plugins").write_text("[].\n")
         self._start_epmd()
 
@@ -88,7 +80,7 @@ class RabbitMq(Server):
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_CONF_ENV_FILE": str(self.directory / "rabbitmq-env.conf"),  # there is none
             "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.directory / "advanced.config"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.directory / "advanced.config"),  # nor this
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
             "RABBITMQ_MNESIA_BASE": str(self.directory / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self.directory),

@@ -74,6 +74,12 @@ class RabbitMqInstallation:
         await self._each(count)
         return found
 
+    async def unsettled(self) -> bool:
+        """Whether anything but dead letters is in a queue, handed out or not."""
+        listed = await asyncio.to_thread(self.server.control, "list_queues", "name", "messages")
+        rows = (line.split() for line in listed.splitlines()[1:])
+        return any(int(count) for name, count in rows if not name.endswith(".dead"))
+
     async def in_outbox(self) -> int:
         return await self.database.read(
             lambda session: session.scalar(select(func.count()).select_from(OutboxRow)) or 0

@@ -110,17 +110,26 @@ class RabbitMqBus:
         self._keeper = asyncio.create_task(self._keep_consuming(), name="rabbitmq connection")
 
     async def stop(self) -> None:
-        """Finishes the batches at hand; what else had been handed out goes back to its queue."""
+        """Finishes the batches at hand; what else had been handed out goes back to its queue. Cut short, it
+        gives back those batches, too."""
         self._stopped.set()
-        await asyncio.gather(*(queue.detach() for queue in self._queues.values()))
-        await asyncio.gather(*self._tasks)
-        self._tasks = []
-        await self._let_go()
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            await keeper
-            await self._let_go()  # it may have connected meanwhile
-        await self._publisher.close()
+        try:
+            await asyncio.gather(*(queue.detach() for queue in self._queues.values()))
+            await asyncio.gather(*self._tasks)
+            await self._let_go()
+            if self._keeper is not None:
+                await self._keeper
+                await self._let_go()  # it may have connected meanwhile
+            await self._publisher.close()
+        except asyncio.CancelledError:
+            if self._keeper is not None:
+                self._keeper.cancel()
+            if self._link is not None:
+                self._link.drop()
+            self._publisher.drop()
+            raise
+        finally:
+            self._tasks, self._keeper = [], None
 
     async def ping(self) -> None:
         """Raises:

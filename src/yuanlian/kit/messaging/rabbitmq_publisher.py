@@ -137,10 +137,10 @@ class Publisher:
                 await sending.done
         except TimeoutError:
             # What it may say later can no longer be told from what it says of a second attempt.
-            self._drop()
+            self.drop()
             raise BusUnavailableError(f"RabbitMQ did not confirm within {self._confirm_s:.0f} s") from None
         except UnroutedError:
-            self._drop()  # the next connection declares everything again
+            self.drop()  # the next connection declares everything again
             raise
 
     async def connect(self) -> None:
@@ -175,6 +175,7 @@ class Publisher:
         self._link = link
         return self._confirms
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Cuts the connection; what waits for it fails."""
         if self._link is not None:
             self._link.drop()
