@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -64,10 +65,11 @@ class Platform:
             command.append("--demo")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("YUANLIAN_")}
         environment |= {f"YUANLIAN_{name.upper()}": value for name, value in self._settings.items()}
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             text=True,
             env=environment,
             cwd=self.data_dir.parent,
@@ -97,13 +99,18 @@ class Platform:
         self._reader.join(timeout=5)
         if self.process.stdout is not None:
             self.process.stdout.close()
+        self._errors.close()
         return code
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        return "".join(self.output[-20:]) + self._errors.read()
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + DEADLINE_S
         while not self._ready.wait(0.02):
             assert self.process is not None
-            assert self.process.poll() is None, "the platform ended: " + "".join(self.output[-20:])
+            assert self.process.poll() is None, "the platform ended: " + self._last_words()
             assert time.monotonic() < deadline, "the platform did not get ready"
 
     def _read(self, ready: threading.Event) -> None:

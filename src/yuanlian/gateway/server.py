@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,8 @@ FAREWELL_S = 1.0
 ARRIVAL_S = 1.0
 """How long one who connected just before a stop is waited for, so that its request is answered."""
 _LOOK_S = 0.01
+_UNACKED = struct.Struct("24xI")
+"""The field of ``struct tcp_info`` (linux/tcp.h)."""
 
 
 class GatewayServer:
@@ -88,12 +91,16 @@ class GatewayServer:
         way finish for ``drain_s`` seconds, then cuts what is left. WebSockets end with their own handler.
 
         Linux resets connections that wait in the queue of a listening socket whose last descriptor is
-        closed; hence one more turn of the event loop, which accepts all that wait. What connects between
-        that turn and the closing is lost to it: only another process with the same socket can avoid that.
+        closed; hence the queue is emptied first. What connects between that and the closing is lost: only
+        another process with the same socket can avoid it.
         """
         if self._sweeper is None:
             return
-        await asyncio.sleep(_LOOK_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(drain_s, ARRIVAL_S)):
+                while any(map(_queue_length, self._servers.values())):  # noqa: ASYNC110 - the kernel's
+                    await asyncio.sleep(0)
+                await asyncio.sleep(_LOOK_S)  # the last ones are on their way through the event loop
         stopped = asyncio.get_running_loop().time()
         for server in self._servers.values():
             server.close()
@@ -147,3 +154,13 @@ class GatewayServer:
             self._arrived_since(now - ARRIVAL_S)
             for connection in list(self._connections):
                 connection.check_deadline(now)
+
+
+def _queue_length(server: asyncio.Server) -> int:
+    """Connections that wait to be accepted. Of a listening socket, Linux tells it as ``tcpi_unacked``
+    (tcp_diag.c, tcp_get_info)."""
+    length = 0
+    for listening in server.sockets:
+        info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED.size)
+        length += _UNACKED.unpack(info)[0]
+    return length

@@ -52,7 +52,7 @@ def _show_settings(settings: Settings, options: Collection[str]) -> None:
 
 
 def _shown(value: object) -> str:
-    if value is None or value == ():
+    if value is None or value in ((), {}):
         return "-"
     if isinstance(value, SecretStr):
         return _MASK

@@ -1,0 +1,124 @@
+"""Kindergartens with certificates of their own, renewed while people are connected."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.support.certificates import DAY, Authority
+from tests.support.platform import GatewayAlone, Platform, eventually, started
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+def _shown(platform: Platform, authority: Authority, name: str) -> str:
+    """The serial number of the certificate that ``name`` is shown."""
+    port = int(platform.public.rpartition(":")[2])
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
+        authority.trust().wrap_socket(plain, server_hostname=name) as connection,
+    ):
+        certificate = connection.getpeercert()
+        assert certificate is not None
+        return str(certificate["serialNumber"])
+
+
+@contextmanager
+def _visitors(platform: Platform, trusted: ssl.SSLContext) -> Iterator[list[object]]:
+    """Some keep their connection, some come anew each time; what they got, or why they got nothing."""
+    answers: list[object] = []
+    enough = threading.Event()
+
+    def visit(keep: bool) -> None:
+        client = httpx.Client(base_url=platform.public, verify=trusted, trust_env=False, timeout=20)
+        headers = {} if keep else {"connection": "close"}
+        with client:
+            while not enough.is_set():
+                request = client.build_request(
+                    "GET", "/healthz", headers=headers, extensions={"sni_hostname": "sun.test"}
+                )
+                try:
+                    answers.append(client.send(request).status_code)
+                except httpx.TransportError as error:
+                    answers.append(error)
+
+    visitors = [threading.Thread(target=visit, args=(number % 2 == 0,)) for number in range(4)]
+    for visitor in visitors:
+        visitor.start()
+    try:
+        yield answers
+    finally:
+        enough.set()
+        for visitor in visitors:
+            visitor.join()
+
+
+@pytest.mark.parametrize("how", ["changed files", "SIGHUP"])
+def test_a_renewed_certificate_takes_over_in_all_workers_and_nobody_notices(
+    tmp_path: Path, authority: Authority, how: str
+) -> None:
+    folder = tmp_path / "tls"
+    old = authority.write(folder / "sun.crt", "sun.test")
+    star = authority.write(
+        folder / "star" / "fullchain.pem", "star.test", key=folder / "star" / "privkey.pem"
+    )
+    gateway = GatewayAlone(tmp_path / "gateway", NOWHERE, workers=2, tls_dir=str(folder))
+    with started(gateway):
+        assert gateway.public.startswith("https://")
+        assert {_shown(gateway, authority, "sun.test") for _ in range(6)} == {old}
+        assert {_shown(gateway, authority, "star.test") for _ in range(6)} == {star}
+        with _visitors(gateway, authority.trust()) as answers:
+            eventually(lambda: len(answers) > 20)
+            new = authority.write(folder / "sun.crt", "sun.test")
+            if how == "SIGHUP":
+                assert gateway.process is not None
+                gateway.process.send_signal(signal.SIGHUP)
+            eventually(
+                lambda: {_shown(gateway, authority, "sun.test") for _ in range(12)} == {new}, within=30
+            )
+            seen = len(answers)
+            eventually(lambda: len(answers) > seen + 20)
+        assert set(answers) == {200}
+        assert gateway.stop() == 0
+
+
+def test_what_is_wrong_with_a_certificate_is_seen_by_operators_and_nobody_else(
+    tmp_path: Path, authority: Authority
+) -> None:
+    folder = tmp_path / "tls"
+    old = authority.write(folder / "sun.crt", "sun.test", valid=(-DAY, 3 * DAY))
+    with started(Platform(tmp_path / "data", demo=False, tls_dir=str(folder))) as platform:
+
+        def told() -> dict[str, str]:
+            health = httpx.get(platform.admin + "/health", trust_env=False).json()
+            check: dict[str, str] = health["checks"]["certificates"]
+            return check
+
+        assert told()["status"] == "healthy"
+        assert told()["detail"].startswith("sun expires on ")
+        metrics = httpx.get(platform.admin + "/metrics", trust_env=False).text
+        assert 'tls_certificate_not_after_timestamp_seconds{certificate="sun"}' in metrics
+        (folder / "sun.key").write_text("nothing")
+        eventually(lambda: told()["status"] == "unhealthy")
+        assert "sun.key: is no key that can be used" in told()["error"]
+        assert _shown(platform, authority, "sun.test") == old
+        with httpx.Client(verify=authority.trust(), trust_env=False) as client:
+            ready = client.get(platform.public + "/readyz", extensions={"sni_hostname": "sun.test"})
+        assert ready.status_code == 200  # its clients are served all the same
+        [refused] = [entry for entry in platform.logs() if entry["message"] == "certificate refused"]
+        assert refused["data"]["the_old_one_stays"]
+        os.unlink(folder / "sun.key")
+        assert platform.stop() == 0
