@@ -191,6 +191,8 @@ async def _fire(port: int, shot: Shot, rng: Random, report: Report) -> None:
     written, closed = b"", False
     try:
         for piece in pieces(rng, shot.data) if rng.random() < 0.3 else [shot.data]:
+            if writer.transport.is_closing():
+                break  # refused already
             writer.write(piece)
             await asyncio.sleep(0)
         while not closed and (_count(written) < due or shot.kind == "WebSocket"):
