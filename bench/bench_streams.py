@@ -1,11 +1,12 @@
 """Long bodies through the gateway, in both directions, and the memory that they take.
 
-    python -m bench.bench_streams [--mib 1024] [--slow]
+    python -m bench.bench_streams [--mib 1024] [--slow] [--http]
 
-A gateway runs in a process of its own, in front of an application that makes and counts bytes. This
-process downloads and uploads ``--mib`` mebibytes; with ``--slow``, each side also waits for the other:
-a reader that stops for a second, and an application that does. Prints one JSON object: for each way,
-seconds and by how many MiB the gateway's peak of resident memory grew.
+A gateway runs in a process of its own, in front of an application that makes and counts bytes; with
+``--http``, it reaches it through a second one. This process downloads and uploads ``--mib`` mebibytes;
+with ``--slow``, each side also waits for the other: a reader that stops for a second, and an application
+that does. Prints one JSON object: for each way, seconds and by how many MiB the gateway's peak of
+resident memory grew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +53,15 @@ async def _bytes(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"%d" % received})
 
 
-async def _serve() -> None:
+async def _serve(instance: str | None) -> None:
     """Prints the port; then, for each line on standard input, by how many bytes the peak of resident
     memory since the line before is over what was resident then."""
     from tests.support.edge import edge
+    from tests.support.instances import upstream_to
 
-    async with edge(_bytes, routes=_ROUTES) as e:
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(upstream_to([instance])) if instance else None
+        e = await stack.enter_async_context(edge(_bytes, upstream=upstream, routes=_ROUTES))
         print(e.port, flush=True)
         resident = 0
         while await asyncio.to_thread(sys.stdin.readline):
@@ -73,10 +78,11 @@ def _memory(figure: str) -> int:
 
 
 class Served:
-    """The gateway in its process."""
+    """The gateway in its process; ``instance``: base URL of what it stands before, else an application."""
 
-    def __init__(self) -> None:
+    def __init__(self, instance: str | None = None) -> None:
         command = [sys.executable, "-m", "bench.bench_streams", "--serve"]
+        command += ["--instance", instance] if instance else []
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = int(self._line())
 
@@ -121,10 +127,15 @@ def _upload(port: int, size: int, pause_s: float) -> None:
         raise SystemExit(f"the application got {answer[-100:]!r}")
 
 
-def measure(size: int, *, slow: bool) -> dict[str, dict[str, float]]:
+def measure(size: int, *, slow: bool, http: bool = False) -> dict[str, dict[str, float]]:
     """``{way: {"seconds": …, "extra_mib": …}}`` of ``size`` bytes each way."""
-    served, figures = Served(), {}
-    try:
+    figures = {}
+    with ExitStack() as stack:
+        served = Served()
+        stack.callback(served.stop)
+        if http:
+            served = Served(f"http://127.0.0.1:{served.port}")
+            stack.callback(served.stop)
         for way in (_download, _upload):
             way(served.port, MIB, 0)  # what a first request needs is not the stream's
         ways = [("download", _download, 0.0), ("upload", _upload, 0.0)]
@@ -139,8 +150,6 @@ def measure(size: int, *, slow: bool) -> dict[str, dict[str, float]]:
                 "seconds": round(seconds, 2),
                 "extra_mib": round(served.grown() / MIB, 2),
             }
-    finally:
-        served.stop()
     return figures
 
 
@@ -148,14 +157,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--http", action="store_true")
+    parser.add_argument("--instance", help=argparse.SUPPRESS)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         import uvloop
 
-        uvloop.run(_serve())
+        uvloop.run(_serve(options.instance))
     else:
-        print(json.dumps(measure(options.mib * MIB, slow=options.slow), indent=2))
+        print(json.dumps(measure(options.mib * MIB, slow=options.slow, http=options.http), indent=2))
 
 
 if __name__ == "__main__":

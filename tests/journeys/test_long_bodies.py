@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.bench_streams import MIB, measure
 
 
-def test_a_long_body_costs_no_memory_in_either_direction() -> None:
-    figures = measure(256 * MIB, slow=True)
+@pytest.mark.parametrize("http", [False, True], ids=["in process", "over HTTP"])
+def test_a_long_body_costs_no_memory_in_either_direction(http: bool) -> None:
+    figures = measure(256 * MIB, slow=True, http=http)
     assert len(figures) == 4
     assert {way: figure["extra_mib"] for way, figure in figures.items() if figure["extra_mib"] > 20} == {}
