@@ -58,6 +58,9 @@ def open_database(path: Path) -> ManagedDatabase:
         return SqliteDatabase(path)
     if path in _of_path:
         return MysqlDatabase(servers.mariadb().url_of(_of_path[path]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in [other for other in _of_path if not other.parent.exists()]:
+        _free.append(_of_path.pop(left))  # its folder is gone: the example of a property test is over
     _of_path[path] = name = _free.pop() if _free else _new()
     database = MysqlDatabase(servers.mariadb().url_of(name))
     database.migrate(_empty)

@@ -1,7 +1,8 @@
 """Who was told what, and over which channel it reached them.
 
 Notifications and receipts are keyed by id before tenant: ids grow with time, so a batch of many
-tenants is written in one place instead of one page per tenant (a quarter less time per event).
+tenants is written in one place instead of one page per tenant (a quarter less time per event), in SQLite
+as in InnoDB.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from yuanlian.kit.database.schema import Base, TenantOwned
 class AttendanceEvent(TenantOwned, Base):
     """``event_id`` is the client's; together with the tenant it makes a repeat recognisable.
 
-    A row has few places to be written to, because a group commit pays for every page it touches:
+    A row has few places to be written to, because a group commit pays for every page it touches, in
+    SQLite as in InnoDB (both keep the rows in the order of the primary key):
     the rows themselves in the order of their event ids (ours grow with time), and the two histories.
     """
 
