@@ -20,7 +20,7 @@ from yuanlian.services.tenant.attendance import models as attendance_models
 from yuanlian.services.tenant.roster import models as roster_models
 from yuanlian.services.tenant.tenants import models as tenant_models
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in ``migrations/versions``; a test compares them."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

@@ -19,6 +19,8 @@ from yuanlian.kit.tenancy.scope import tenant_group
 
 Work = Callable[[Session, Sequence[Message]], None]
 
+PRUNED_AT_ONCE = 5_000
+
 _clock = SystemClock()
 
 
@@ -66,8 +68,9 @@ def _take_fresh(session: Session, consumer: str, messages: dict[str, Message], w
 
 
 def prune(session: Session, older_than_ms: int) -> int:
-    """Forgets messages taken before the instant ``older_than_ms`` (epoch ms); returns how many.
+    """Forgets messages taken before the instant ``older_than_ms`` (epoch ms), some thousands at a time so
+    that nobody waits for long; returns how many, 0 when there are no more.
 
     Keep them for longer than any redelivery or replay of a dead letter can take.
     """
-    return repository.delete_seen_before(session, older_than_ms)
+    return repository.delete_seen_before(session, older_than_ms, PRUNED_AT_ONCE)

@@ -14,6 +14,7 @@ from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.messaging import outbox, repository
 from yuanlian.kit.messaging.bus import Bus, MessageRefusedError
+from yuanlian.kit.messaging.lease import RelayLease
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import OutboxEntry
 from yuanlian.kit.messaging.waiting import Signal, pause_after
@@ -38,7 +39,8 @@ class Relay:
     An idle relay takes a message at once, woken by ``outbox.add`` in this process; under load it
     takes what has gathered, at most once per ``gather`` seconds, and in the same transaction deletes
     what the bus has answered for meanwhile. ``poll``: seconds after which it looks by itself, for
-    rows of other processes and for delays that have ended.
+    rows of other processes and for delays that have ended. ``lease``: of several relays on one outbox the
+    one that holds it publishes for all; the others stand by.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Relay:
         batch: int = BATCH,
         gather: float = GATHER,
         poll: float = POLL,
+        lease: RelayLease | None = None,
     ) -> None:
+        self._lease = lease
         self._database = database
         self._bus = bus
         self._clock = clock
@@ -109,8 +113,9 @@ class Relay:
             else:
                 await self._rest()
         await self._landed()
-        await self._database.write(lambda session: repository.delete_outbox(session, self._settled))
-        self._settled = []
+        await self._forget_settled()
+        if self._lease is not None:
+            await self._lease.release()
 
     async def _rest(self) -> None:
         """Until there is a reason for the next look."""
@@ -131,6 +136,9 @@ class Relay:
             await self._landed()
             error, self._error = self._error, None
             raise error
+        if self._lease is not None and not await self._lease.held():
+            await self._stand_by()
+            return
         was_added = self._added
         entries = await self._look()
         if entries:
@@ -139,6 +147,18 @@ class Relay:
         else:
             # A wake may come a moment before its commit is visible: then look again, soon at first.
             self._patience = RECHECK if was_added else min(self._patience * 4, self._poll)
+
+    async def _stand_by(self) -> None:
+        """Another relay publishes what is added here."""
+        self._added = self._more = False
+        self._patience = self._poll
+        await self._forget_settled()
+
+    async def _forget_settled(self) -> None:
+        settled = self._settled
+        if settled:
+            await self._database.write(lambda session: repository.delete_outbox(session, settled))
+            self._settled = self._settled[len(settled) :]
 
     async def _look(self) -> list[OutboxEntry]:
         """Deletes what is settled and returns what is next and not in flight."""

@@ -96,6 +96,13 @@ _select_seen = select(_INBOX.c.message_id).where(
     _INBOX.c.message_id.in_(bindparam("ids", expanding=True)),
 )
 _delete_seen = delete(_INBOX).where(_INBOX.c.seen_at < bindparam("before"))
+_after_a_slice = (
+    select(_INBOX.c.seen_at)
+    .where(_INBOX.c.seen_at < bindparam("before"))
+    .order_by(_INBOX.c.seen_at)
+    .limit(1)
+    .offset(bindparam("slice"))
+)
 
 
 def select_seen(session: Session, consumer: str, ids: Sequence[str]) -> set[str]:
@@ -107,8 +114,12 @@ def insert_seen(session: Session, consumer: str, ids: Sequence[str], now_ms: int
     insert_rows(session, _INBOX, [(consumer, id_, now_ms) for id_ in ids])
 
 
-def delete_seen_before(session: Session, before_ms: int) -> int:
-    return session.connection().execute(_delete_seen, {"before": before_ms}).rowcount
+def delete_seen_before(session: Session, before_ms: int, limit: int) -> int:
+    """The oldest ``limit`` of them, and those seen in the same millisecond as the last one."""
+    connection = session.connection()
+    following = connection.execute(_after_a_slice, {"before": before_ms, "slice": limit}).scalar()
+    before = before_ms if following is None else following + 1
+    return connection.execute(_delete_seen, {"before": before}).rowcount
 
 
 # deliveries of LocalBus

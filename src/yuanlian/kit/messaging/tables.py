@@ -31,6 +31,16 @@ class OutboxRow(Base):
     body: Mapped[str] = mapped_column(Body)
 
 
+class RelayLeaseRow(Base):
+    """Which relay may empty the outbox. ``beat`` goes up while ``owner`` lives; owner "": nobody."""
+
+    __tablename__ = "relay_leases"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    beat: Mapped[int]
+
+
 class BusMessageRow(Base):
     """A message that lies in at least one queue of ``LocalBus``; its body once for all of them."""
 

@@ -13,9 +13,10 @@ from tests.unit.kit.messaging.store import Run, effects, ids, in_outbox, leave_e
 
 from yuanlian.kit.clock import ManualClock, SystemClock
 from yuanlian.kit.database.database import Database
-from yuanlian.kit.messaging import inbox, outbox
+from yuanlian.kit.messaging import inbox, lease_repository, outbox
 from yuanlian.kit.messaging.bus import Subscription
 from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters
+from yuanlian.kit.messaging.lease import RelayLease
 from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.relay import Relay
@@ -418,3 +419,68 @@ def test_stop_leaves_nothing_published_in_the_outbox(database: Database, run: Ru
         assert await in_outbox(database) == []
 
     run(scenario)
+
+
+def test_of_two_relays_with_a_lease_one_publishes_and_the_other_takes_over(
+    database: Database, run: Run
+) -> None:
+    async def scenario() -> None:
+        first, second = RecordingBus(database), RecordingBus(database)
+        relays = [
+            Relay(database, bus, SystemClock(), poll=0.01, lease=RelayLease(database, ttl_s=0.3))
+            for bus in (first, second)
+        ]
+        await relays[0].start()
+        await until_held(database)
+        await relays[1].start()
+        before = messages(200)
+        for start in range(0, 200, 10):
+            await database.write(lambda s, part=before[start : start + 10]: outbox.add(s, part))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        await until_empty(database)
+        assert (first.published, second.published) == (ids(before), [])
+        await relays[0].stop()
+        after = messages(3)
+        await database.write(lambda session: outbox.add(session, after))
+        await until_empty(database)
+        assert second.published == ids(after)
+        assert first.published == ids(before)
+        await relays[1].stop()
+
+    run(scenario)
+
+
+def test_the_lease_of_a_process_that_is_gone_is_taken_over_and_of_a_living_one_is_not(
+    database: Database, run: Run
+) -> None:
+    async def scenario() -> None:
+        gone, living = RelayLease(database, ttl_s=0.2), RelayLease(database, ttl_s=0.2)
+        assert await gone.held()
+        for _ in range(5):
+            assert not await living.held()
+            await asyncio.sleep(0.07)
+            assert await gone.held()
+        async with asyncio.timeout(10):
+            while not await living.held():  # ``gone`` asks no more
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
+        assert not await gone.held(), "it hears that it has been replaced"
+
+    run(scenario)
+
+
+def test_a_lease_that_was_given_back_is_free_at_once(database: Database, run: Run) -> None:
+    async def scenario() -> None:
+        former, next_ = RelayLease(database, ttl_s=NEVER), RelayLease(database, ttl_s=NEVER)
+        assert await former.held()
+        await former.release()
+        assert await next_.held()
+
+    run(scenario)
+
+
+async def until_held(database: Database) -> None:
+    async def held() -> bool:
+        lease = await database.read(lease_repository.select_lease)
+        return lease is not None and lease.owner != ""
+
+    await until(held)
