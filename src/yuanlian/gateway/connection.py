@@ -14,6 +14,7 @@ from typing import cast
 
 from yuanlian.gateway import exchange
 from yuanlian.gateway.body import is_complete
+from yuanlian.gateway.gathering import GatheringTransport
 from yuanlian.gateway.handler import Handler
 from yuanlian.gateway.http import RefusedError, Request
 from yuanlian.gateway.intake import Intake
@@ -64,12 +65,13 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False
         self._deadline = math.inf
         self._write_deadline = math.inf
-        self.transport: asyncio.Transport | None = None
+        self.transport: GatheringTransport | None = None
 
     # --- asyncio.Protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        plain = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self.transport = transport = GatheringTransport(plain, self._peers.turn)
         peer = transport.get_extra_info("peername") or ("", 0)
         self._peer = str(peer[0])
         self._intake = Intake(self, (self._peer, int(peer[1])), self._limits)
@@ -234,9 +236,9 @@ class HttpConnection(asyncio.Protocol):
         return response.keep_alive and response.finished and transport is not None
 
     def _hand_over(self, upgrade: _Upgrade) -> None:
-        transport = self.transport
-        if transport is None:
+        if self.transport is None:
             return
+        transport = self.transport.release()
         self.transport = None
         self._deaf = True
         self._observer.connection_closed("http")

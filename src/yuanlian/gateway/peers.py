@@ -6,6 +6,8 @@ import ipaddress
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from yuanlian.gateway.gathering import Turn
+
 Connection = TypeVar("Connection")
 
 
@@ -19,7 +21,7 @@ class Peers(Generic[Connection]):
 
     ``limit``: connections that one address may have; an IPv6 network of 64 bits counts as one, since
     a single subscriber has all of it. ``exempt`` says of an address that it may have any number, as
-    proxies in front of us do.
+    proxies in front of us do. ``turn``: what they write together.
     """
 
     def __init__(self, limit: int, exempt: Callable[[str], bool] = nobody) -> None:
@@ -27,6 +29,7 @@ class Peers(Generic[Connection]):
         self._exempt = exempt
         self._living: set[Connection] = set()
         self._counts: dict[str, int] = {}
+        self.turn = Turn()
 
     def enter(self, connection: Connection, address: str) -> bool:
         """Whether it may stay. It counts either way until it leaves."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from yuanlian.gateway.gathering import GatheringTransport
 from yuanlian.gateway.http import Headers
 from yuanlian.gateway.response import BrokenResponseError
 from yuanlian.gateway.upstreams.attempts import PASSING, AttemptError
@@ -46,7 +47,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._broken = False
         self._sending = False
         self._interim = False
-        self.transport: asyncio.Transport | None = None
+        self.transport: GatheringTransport | None = None
         self.deadline = math.inf
         self.lost = False
 
@@ -145,9 +146,9 @@ class UpstreamConnection(asyncio.Protocol):
     def hand_over(self, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, Headers, bytes] | None:
         """After a 101: the transport, which speaks ``protocol`` from now on and waits for
         ``resume_reading``; the head's headers; the bytes behind it. None when it is lost already."""
-        transport = self.transport
-        if transport is None or self.lost:
+        if self.transport is None or self.lost:
             return None
+        transport = self.transport.release()
         transport.set_protocol(protocol)
         self.transport = None
         self.lost = True
@@ -164,7 +165,8 @@ class UpstreamConnection(asyncio.Protocol):
     # --- asyncio.Protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        plain = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self.transport = GatheringTransport(plain, self._owner.turn)
 
     def data_received(self, data: bytes) -> None:
         if self._sink is None:

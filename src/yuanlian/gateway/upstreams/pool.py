@@ -7,6 +7,7 @@ import contextlib
 from collections import deque
 from dataclasses import dataclass
 
+from yuanlian.gateway.gathering import Turn
 from yuanlian.gateway.upstreams.attempts import AttemptError
 from yuanlian.gateway.upstreams.http_connection import UpstreamConnection
 from yuanlian.kit.errors import ServiceUnavailableError
@@ -41,6 +42,7 @@ class Pool:
         self._connecting = 0
         self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._closed = False
+        self.turn = Turn()  # what its connections write together
 
     def take(self, *, repeatable: bool) -> UpstreamConnection | None:
         """An idle connection. What is not ``repeatable`` gets one that was looked at first."""
