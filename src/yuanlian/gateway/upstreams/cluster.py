@@ -145,8 +145,10 @@ class Cluster:
 
     def _erred(self, member: Member) -> None:
         records = [other.record for other in self.members.values()]
-        if self._ejector.failed(member.record, records, self._clock()):
-            _log.warning("instance ejected", service=self._name, instance=member.name)
+        now = self._clock()
+        if self._ejector.failed(member.record, records, now):
+            for_s = round(member.record.until - now, 1)
+            _log.warning("instance ejected", service=self._name, instance=member.name, for_s=for_s)
             self._judge()
 
     def found(self, member: Member, *, healthy: bool) -> None:

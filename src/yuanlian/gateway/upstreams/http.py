@@ -229,10 +229,12 @@ class HttpUpstream:
         return 200 <= status < 300
 
     def _report(self, failure: AttemptError, request: UpstreamRequest) -> None:
+        request_id = next((value for name, value in request.headers if name == b"x-request-id"), b"")
         _log.error(
             "upstream failed",
             service=self.name,
-            path=request.path,
+            route=request.route,
+            request_id=request_id.decode("latin-1"),
             reason=failure.reason,
             instance=request.instance,
         )
