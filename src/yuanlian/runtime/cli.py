@@ -246,6 +246,7 @@ def _refusing(start: Callable[[], None]) -> None:
 def _run(operation: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
     from sqlalchemy.exc import DBAPIError  # with what an operation imports, not with every `--help`
 
+    from yuanlian.kit.messaging.bus import BusError
     from yuanlian.runtime.datadir import DataDirHeldError
     from yuanlian.runtime.operations import NothingThereError
     from yuanlian.runtime.routing import RoutesRefusedError
@@ -259,6 +260,7 @@ def _run(operation: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -
         DataDirHeldError,
         RoutesRefusedError,
         SchemaError,
+        BusError,
         ValueError,
         OSError,
     ) as error:

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+from yuanlian.contracts.queues import QUEUES
 from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.database.database import ManagedDatabase
 from yuanlian.kit.database.sqlite import SqliteDatabase
-from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters, DeadLetters
+from yuanlian.kit.database.url import database_from_url
+from yuanlian.kit.messaging.dead_letters import DatabaseDeadLetters, DeadLetters, JoinedDeadLetters
 from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.repository import DeadLetter
 from yuanlian.runtime.console import console, say, table
@@ -49,8 +52,8 @@ async def show_tenants(settings: Settings) -> None:
 
 
 async def show_dead_letters(settings: Settings, queue: str | None) -> None:
-    async with _opened(settings) as database:
-        letters = await _all(DatabaseDeadLetters(database, LocalBus(database, SystemClock())), queue)
+    async with _dead_letters(settings) as all_letters:
+        letters = await _all(all_letters, queue)
     if not letters:
         say("no dead letters")
         return
@@ -71,14 +74,13 @@ async def _all(letters: DeadLetters, queue: str | None) -> list[DeadLetter]:
 
 
 async def replay_dead_letters(settings: Settings, ids: Sequence[int], queue: str | None) -> None:
-    """Works beside a running platform: its queues are polled.
+    """Works beside a running platform, which takes them from their queues.
 
     Raises:
         NothingThereError: a number that is no dead letter's, or no longer a message; the others were
             replayed.
     """
-    async with _opened(settings) as database:
-        letters = DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
+    async with _dead_letters(settings) as letters:
         by_number = await letters.replay(ids) if ids else 0
         count = by_number + (await letters.replay_queue(queue) if queue is not None else 0)
     say(f"{count} replayed")
@@ -87,7 +89,29 @@ async def replay_dead_letters(settings: Settings, ids: Sequence[int], queue: str
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[SqliteDatabase]:
+async def _dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
+    """Wherever the messages of this platform die.
+
+    Raises:
+        NothingThereError, SchemaError, BusError
+    """
+    async with _opened(settings) as database:
+        if settings.bus_url == "local://":
+            yield DatabaseDeadLetters(database, LocalBus(database, SystemClock()))
+            return
+        from yuanlian.kit.messaging.rabbitmq import RabbitMqBus  # only what is used
+        from yuanlian.kit.messaging.rabbitmq_dead_letters import RabbitMqDeadLetters
+
+        bus = RabbitMqBus(settings.bus_url, SystemClock(), bindings=QUEUES, name="yuanlian dead-letters")
+        try:
+            broker = RabbitMqDeadLetters(bus, settings.bus_url)
+            yield JoinedDeadLetters(broker, DatabaseDeadLetters(database, bus))
+        finally:
+            await bus.stop()
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[ManagedDatabase]:
     """The database of a platform that was started before, at the schema of this release.
 
     Raises:
@@ -105,7 +129,9 @@ async def _opened(settings: Settings) -> AsyncIterator[SqliteDatabase]:
         await database.close()
 
 
-def _existing(settings: Settings) -> SqliteDatabase:
+def _existing(settings: Settings) -> ManagedDatabase:
+    if settings.database_url is not None and not settings.database_url.startswith("sqlite"):
+        return database_from_url(settings.database_url)
     path = settings.database_path
     if not path.is_file():
         raise NothingThereError(f"there is no database at {path}; `yuanlian up` makes one")

@@ -27,6 +27,7 @@ from yuanlian.kit.database.database import ManagedDatabase
 from yuanlian.kit.database.url import database_from_url
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.tokens import key_id
+from yuanlian.kit.messaging.lease import RelayLease
 from yuanlian.kit.messaging.rabbitmq import RabbitMqBus
 from yuanlian.kit.messaging.relay import Relay
 from yuanlian.kit.module import ServiceModule
@@ -44,6 +45,8 @@ from yuanlian.runtime.stopping import Chore, one_after_another
 
 CALLED = (AUTH, TENANT)
 """The services that others call."""
+OUTBOX_POLL_S = 0.05
+"""The relay that holds the lease is not woken by what other processes add."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def service(name: str, settings: Settings, log: Log) -> Platform:
         database=database,
         modules=(module,),
         bus=bus,
-        relay=Relay(database, bus, clock),
+        relay=Relay(database, bus, clock, poll=OUTBOX_POLL_S, lease=RelayLease(database)),
         registration=Registration(common.registry, [module.name], _reachable_at(settings)),
         websocket=None,
         observer=EdgeObserver(log, metrics),
