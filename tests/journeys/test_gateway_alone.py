@@ -131,6 +131,17 @@ def test_a_suspended_kindergarten_is_refused_by_every_worker(gateway: GatewayAlo
     eventually(lambda: everybody_gets(200))
 
 
+def test_a_rate_limit_counts_in_all_workers_together(services: Services, tmp_path: Path) -> None:
+    routes = tmp_path / "routes.yaml"
+    limited = "{path: /few, service: x, methods: [GET], auth: false, rateLimit: {max: 7, windowMs: 3600000}}"
+    routes.write_text(f"routes:\n  - {limited}\n", "utf-8")
+    with started(GatewayAlone(tmp_path / "gateway", services.public, routes=str(routes))) as gateway:
+        # A new connection each time: the kernel gives them to either worker.
+        answers = [_ask(gateway.public, "/few") for _ in range(20)]
+        assert [answer.status_code for answer in answers] == [404] * 7 + [429] * 13
+        assert [answer.headers["ratelimit-remaining"] for answer in answers[:7]] == list("6543210")
+
+
 class _Caller(threading.Thread):
     """Asks on one connection, and on a new one when that is lost, until told to stop."""
 

@@ -1,8 +1,10 @@
-"""What every ``RateLimiter`` promises, in memory, in Redis, in a cluster of three masters."""
+"""What every ``RateLimiter`` promises, in memory, in memory that processes share, in Redis, in a cluster
+of three masters."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +18,10 @@ from yuanlian.kit.redis import Redis
 from yuanlian.kit.resilience.limiter import RateLimiter
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
 from yuanlian.kit.resilience.redis import RedisRateLimiter
+from yuanlian.kit.resilience.shared_memory import KEY_BYTES, SharedMemoryRateLimiter, shared_memory
 
 HOUR_MS = 3_600_000
+SHARED = "shared"
 
 
 @asynccontextmanager
@@ -25,6 +29,13 @@ async def opened(url: str) -> AsyncIterator[RateLimiter]:
     memory = MemoryRateLimiter(SystemClock())
     if not url:
         yield memory
+        return
+    if url == SHARED:
+        descriptor = shared_memory()
+        shared = SharedMemoryRateLimiter(SystemClock(), descriptor, b"k" * KEY_BYTES)
+        os.close(descriptor)
+        yield shared
+        shared.close()
         return
     redis = Redis(url)
     try:
@@ -35,6 +46,7 @@ async def opened(url: str) -> AsyncIterator[RateLimiter]:
 
 URLS: dict[str, Callable[[], str]] = {
     "memory": lambda: "",
+    "shared memory": lambda: SHARED,
     "redis": lambda: servers.redis().url,
     "redis cluster": lambda: servers.redis_cluster().url,
 }

@@ -19,11 +19,13 @@ _HEAD = 4
 
 class Begin(msgspec.Struct, tag=True, frozen=True):
     """The first message. ``sockets``: descriptors of all listening sockets, ``own``: the index of the one
-    to accept from."""
+    to accept from. ``limits``, ``limits_key``: descriptor and key of the rate limits that all share."""
 
     settings: dict[str, Any]
     sockets: list[int]
     own: int
+    limits: int
+    limits_key: bytes
 
 
 class Adopt(msgspec.Struct, tag=True, frozen=True):

@@ -38,6 +38,7 @@ from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.observe.metrics import Metrics
 from yuanlian.kit.registry.fixed import FixedRegistry
 from yuanlian.kit.registry.registry import Instance, Registry
+from yuanlian.kit.resilience.limiter import RateLimiter
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
 from yuanlian.runtime import routing, upstream_metrics
 from yuanlian.runtime.listening import Listening, open_tls
@@ -88,8 +89,9 @@ class Upstreams(Mapping[str, HttpUpstream]):
         return len(self._by_service)
 
 
-def edge(settings: Settings, log: Log) -> Edge:
-    """Builds a gateway in front of services over HTTP.
+def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Edge:
+    """Builds a gateway in front of services over HTTP. ``limiter``: the one that workers
+    share, where there is no Redis for that.
 
     Raises:
         UnsupportedSettingError, ValueError, RoutesRefusedError: a setting that cannot be followed.
@@ -127,7 +129,7 @@ def edge(settings: Settings, log: Log) -> Edge:
         revocations=revocations,
         identity=identity,
         directory=directory,
-        limiter=MemoryRateLimiter(clock) if common is None else common.limiter,
+        limiter=(limiter or MemoryRateLimiter(clock)) if common is None else common.limiter,
         clock=clock,
         pages=Pages(describe, health.ready),
         trusted_proxies=TrustedProxies(settings.trusted_proxies),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +24,7 @@ from yuanlian.gateway.server import BACKLOG
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.observe.merging import MergedMetrics
+from yuanlian.kit.resilience.shared_memory import KEY_BYTES, shared_memory
 from yuanlian.runtime.control import Adopt, Begin, Release, Reload
 from yuanlian.runtime.edge_wiring import Edge, edge
 from yuanlian.runtime.listening import Addresses, AddressInUseError, listen, server_for
@@ -92,6 +95,8 @@ class Supervisor:
         self._workers: list[WorkerProcess | None] = [None] * settings.workers
         self._keepers: list[asyncio.Task[None]] = []
         self._started = 0
+        self._limits = shared_memory()
+        self._limits_key = secrets.token_bytes(KEY_BYTES)
         admin = built.admin.handler
         assert isinstance(admin, Admin)
         handler = admin.showing(metrics=self._show_metrics, health=self._health)
@@ -143,6 +148,7 @@ class Supervisor:
         await asyncio.gather(*self._keepers, return_exceptions=True)
         for opened in self._sockets:
             opened.close()
+        os.close(self._limits)
         await asyncio.gather(*(self._end(worker) for worker in self._workers if worker is not None))
 
     async def _end(self, worker: WorkerProcess) -> None:
@@ -166,9 +172,10 @@ class Supervisor:
         """A worker that accepts connections; None when it did not get there."""
         self._started += 1
         name = f"{index}.{self._started}"
-        worker = await WorkerProcess.spawn(name, [opened.fileno() for opened in self._sockets])
+        sockets = [opened.fileno() for opened in self._sockets]
+        worker = await WorkerProcess.spawn(name, [*sockets, self._limits])
         self._workers[index] = worker
-        worker.send(Begin(revealed(self._settings), [one.fileno() for one in self._sockets], index))
+        worker.send(Begin(revealed(self._settings), sockets, index, self._limits, self._limits_key))
         try:
             async with asyncio.timeout(START_S):
                 if await worker.got_ready():

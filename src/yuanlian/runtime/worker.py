@@ -17,7 +17,9 @@ import structlog
 import uvloop
 
 from yuanlian.gateway.server import GatewayServer
+from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.observe.logs import configure
+from yuanlian.kit.resilience.shared_memory import SharedMemoryRateLimiter
 from yuanlian.runtime import memory
 from yuanlian.runtime.control import (
     Adopt,
@@ -95,7 +97,8 @@ async def _serve(control: socket.socket) -> None:
     sockets = [socket.socket(fileno=descriptor) for descriptor in begin.sockets]
     stop = Stop(settings.drain_s)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.ask)
-    built = edge(settings, log)
+    limiter = SharedMemoryRateLimiter(SystemClock(), begin.limits, begin.limits_key)
+    built = edge(settings, log, limiter)
     async with running(built, stop) as server:
         await server.accept_from(sockets[begin.own])
         memory.settle()
