@@ -27,7 +27,10 @@ _log = structlog.get_logger("housekeeping")
 async def tidy(database: Database, clock: Clock) -> int:
     """Forgets which messages were taken over a week ago; returns how many."""
     before = clock.now_ms() - INBOX_KEPT_MS
-    return await database.write(lambda session: inbox.prune(session, before))
+    forgotten = 0
+    while count := await database.write(lambda session: inbox.prune(session, before)):
+        forgotten += count
+    return forgotten
 
 
 async def keep_tidy(database: Database, clock: Clock, every_s: float = EVERY_S) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
+from tests.support.databases import open_database, technology
 
 from yuanlian.kit.database.schema import Base
-from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.tenancy.scope import across_tenants
 from yuanlian.runtime.demo.load import load_demo
 from yuanlian.services.tenant.roster.models import Staff, StaffClass
+
+__all__ = ["technology"]
+
+pytestmark = pytest.mark.usefixtures("technology")
 
 
 def test_principals_and_health_officers_are_on_the_staff_too(tmp_path: Path) -> None:
     """Announcements to the staff once passed them by."""
 
     async def scenario() -> None:
-        database = SqliteDatabase(tmp_path / "demo.db")
+        database = open_database(tmp_path / "demo.db")
         database.migrate(Base.metadata.create_all)
         assert await load_demo(database)
         teachers = select(StaffClass.staff_id)

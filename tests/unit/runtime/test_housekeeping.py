@@ -6,21 +6,26 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from sqlalchemy import insert, select
+from tests.support.databases import open_database, technology
 
 from yuanlian.kit.clock import ManualClock
-from yuanlian.kit.database.schema import table_of
-from yuanlian.kit.database.sqlite import SqliteDatabase
+from yuanlian.kit.database.database import Database
+from yuanlian.kit.database.schema import Base, table_of
 from yuanlian.kit.messaging.tables import InboxRow
 from yuanlian.runtime.housekeeping import DAY_MS, keep_tidy, tidy
-from yuanlian.runtime.schema import upgrade
 
 NOW = 1_790_000_000_000
 AGES = {"msg_now": 0, "msg_of_six_days": 6 * DAY_MS, "msg_of_a_week": 7 * DAY_MS + 1, "msg_old": 30 * DAY_MS}
 
+__all__ = ["technology"]
+
+pytestmark = pytest.mark.usefixtures("technology")
+
 
 def test_what_was_taken_over_a_week_ago_is_forgotten(tmp_path: Path) -> None:
-    async def scenario(database: SqliteDatabase) -> None:
+    async def scenario(database: Database) -> None:
         clock = ManualClock(NOW)
         assert await tidy(database, clock) == 2
         assert await _taken(database) == {"msg_now", "msg_of_six_days"}
@@ -30,7 +35,7 @@ def test_what_was_taken_over_a_week_ago_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_it_happens_by_itself_and_goes_on_after_a_failure(tmp_path: Path) -> None:
-    async def scenario(database: SqliteDatabase) -> None:
+    async def scenario(database: Database) -> None:
         clock = BrokenOnce(NOW)
         task = asyncio.create_task(keep_tidy(database, clock, every_s=0.01))
         async with asyncio.timeout(10):
@@ -52,11 +57,11 @@ class BrokenOnce(ManualClock):
         return super().now_ms()
 
 
-def _with_inbox(tmp_path: Path, scenario: Callable[[SqliteDatabase], Awaitable[None]]) -> None:
+def _with_inbox(tmp_path: Path, scenario: Callable[[Database], Awaitable[None]]) -> None:
     async def run() -> None:
-        database = SqliteDatabase(tmp_path / "inbox.db")
+        database = open_database(tmp_path / "inbox.db")
         try:
-            database.migrate(upgrade)
+            database.migrate(Base.metadata.create_all)
             rows = [{"consumer": "c", "message_id": id_, "seen_at": NOW - age} for id_, age in AGES.items()]
             await database.write(lambda session: session.execute(insert(table_of(InboxRow)), rows))
             await scenario(database)
@@ -66,5 +71,5 @@ def _with_inbox(tmp_path: Path, scenario: Callable[[SqliteDatabase], Awaitable[N
     asyncio.run(run())
 
 
-async def _taken(database: SqliteDatabase) -> set[str]:
+async def _taken(database: Database) -> set[str]:
     return set(await database.read(lambda session: list(session.scalars(select(InboxRow.message_id)))))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 from tests.unit.kit.messaging.store import Run, effects, ids, leave_effect, messages
 
@@ -93,6 +93,27 @@ def test_fifty_deliveries_at_once_have_one_effect(database: Database, run: Run) 
         sent = messages(1)
         await asyncio.gather(*(inbox.once(database, "counter", sent, leave_effect) for _ in range(50)))
         assert await effects(database) == ids(sent)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("per_millisecond", [1, 7, 100])
+def test_prune_takes_a_slice_at_a_time_until_nothing_is_left(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch, per_millisecond: int
+) -> None:
+    monkeypatch.setattr(inbox, "PRUNED_AT_ONCE", 10)
+    rows = [{"consumer": "c", "message_id": f"{n}", "seen_at": n // per_millisecond} for n in range(100)]
+    before = 80 // per_millisecond
+
+    async def scenario() -> None:
+        await database.write(lambda session: session.execute(insert(InboxRow), rows))
+        forgotten = []
+        while count := await database.write(lambda session: inbox.prune(session, before)):
+            forgotten.append(count)
+        assert sum(forgotten) == before * per_millisecond
+        assert all(count <= 10 + per_millisecond for count in forgotten)
+        left = await database.read(lambda session: session.scalar(select(func.min(InboxRow.seen_at))))
+        assert left == before
 
     run(scenario)
 

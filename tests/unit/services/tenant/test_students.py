@@ -102,6 +102,8 @@ def test_a_list_is_filtered_by_class_status_and_part_of_the_name(tmp_path: Path)
         assert (await ask("GET", "/students?classId=class_a2&status=active")).data["total"] == 2
         assert (await ask("GET", "/students?q=儿1")).ids == ["student_a11", "student_a21"]
         assert (await ask("GET", "/students?q=%25")).ids == []
+        made = (await ask("POST", "/students", {"name": "Anna 安娜", "classId": "class_a1"})).data["id"]
+        assert (await ask("GET", "/students?q=aNNa")).ids == [made]
 
     run(tmp_path, scenario)
 

@@ -45,7 +45,7 @@ def _criteria(filter_: StudentFilter) -> list[ColumnElement[bool]]:
     if filter_.status is not None:
         criteria.append(Student.status == filter_.status)
     if filter_.q:
-        criteria.append(Student.name.contains(filter_.q, autoescape=True))
+        criteria.append(Student.name.icontains(filter_.q, autoescape=True))
     return criteria
 
 
