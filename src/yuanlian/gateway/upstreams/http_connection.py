@@ -30,10 +30,10 @@ class UpstreamConnection(asyncio.Protocol):
     """``deadline``: on the event loop's clock, when patience with the other side ends; whoever owns
     connections calls ``check_deadline`` from time to time. ``lost``: it cannot be used any more."""
 
-    __slots__ = ("_again", "_answer", "_answered", "_bodiless", "_broken", "_complete", "_discarding",
-                 "_head_bytes", "_headers", "_held", "_interim", "_loop", "_owner", "_parser", "_poll",
-                 "_resuming", "_sending", "_sink", "_stall_s", "_started", "_status", "_until_close",
-                 "_upgrading", "_writable", "deadline", "lost", "transport")  # fmt: skip
+    __slots__ = ("_again", "_answer", "_answered", "_bodiless", "_broken", "_clients_turn", "_complete",
+                 "_discarding", "_head_bytes", "_headers", "_held", "_interim", "_loop", "_owner",
+                 "_parser", "_poll", "_resuming", "_sending", "_sink", "_stall_s", "_started", "_status",
+                 "_until_close", "_upgrading", "_writable", "deadline", "lost", "transport")  # fmt: skip
 
     def __init__(self, owner: Pool) -> None:
         self._owner = owner
@@ -81,6 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._started = self._complete = self._answered = self._discarding = self._until_close = False
         self._bodiless = bodiless
         self._sending = more
+        self._clients_turn = False
         self._upgrading = upgrade
         self._again = again
         self._stall_s = stall_s
@@ -106,21 +107,25 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is None or self.lost:
             return
         self.transport.write(data)
-        if not self._started:
-            self.deadline = self._loop.time() + self._stall_s
+        self._clients_turn = False
+        self._have_patience()
         if self._writable is not None:
             await asyncio.shield(self._writable)
 
     def wait_for_client(self) -> None:
         """The next piece of the body is the client's to send: no fault of the instance."""
-        if not self._started:
-            self.deadline = math.inf
+        self._clients_turn = True
+        self._have_patience()
 
     def sent(self) -> None:
         """The whole request has been sent."""
-        self._sending = False
-        if not self._started:
-            self.deadline = self._loop.time() + self._stall_s
+        self._sending = self._clients_turn = False
+        self._have_patience()
+
+    def _have_patience(self) -> None:
+        """Until the client goes on, when it is the slow one, in either direction."""
+        waits = self._clients_turn or self._resuming is not None
+        self.deadline = math.inf if waits else self._loop.time() + self._stall_s
 
     def abandon(self, answer: asyncio.Future[int]) -> None:
         """Nobody wants ``answer`` any more; a connection that is already free, or busy for somebody
@@ -292,17 +297,16 @@ class UpstreamConnection(asyncio.Protocol):
         except BrokenResponseError as error:
             self._fail_broken(str(error))
             return
-        self.deadline = self._loop.time() + self._stall_s
         if not sink.ready and transport is not None and self._resuming is None:
             transport.pause_reading()
-            self.deadline = math.inf
             self._resuming = self._loop.create_task(self._resume(sink))
+        self._have_patience()
 
     async def _resume(self, sink: ResponseSink) -> None:
         await sink.drained()
         self._resuming = None
         if self._sink is sink and self.transport is not None:
-            self.deadline = self._loop.time() + self._stall_s
+            self._have_patience()
             self.transport.resume_reading()
 
     def _finish(self) -> None:

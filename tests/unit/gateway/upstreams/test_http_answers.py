@@ -261,6 +261,31 @@ def test_a_body_that_is_still_arriving_is_passed_on(length: int | None) -> None:
     on_both_loops(scenario)
 
 
+def test_a_client_that_sends_slowly_does_not_run_into_the_time_limit_of_the_instance() -> None:
+    """It did, once the answer had begun."""
+
+    class Slow(Pieces):
+        async def read(self) -> bytes:
+            await asyncio.sleep(0.3)
+            return await super().read()
+
+    async def scenario() -> None:
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n")
+            for _ in range(3):
+                writer.write(await reader.readexactly(2))
+            await reader.read()
+
+        sink = Collector()
+        async with listening(echo) as port, upstream_to([f"http://127.0.0.1:{port}"]) as upstream:
+            body = Slow(b"ab", b"cd", b"ef", length=6)
+            await upstream.forward(asking("POST", body=body, timeout_s=0.1), sink)
+        assert sink.body() == b"abcdef"
+
+    on_both_loops(scenario)
+
+
 def test_an_answer_before_the_body_is_whole_ends_the_exchange() -> None:
     async def scenario() -> None:
         class Endless(Pieces):
