@@ -161,6 +161,7 @@ def _save(
     document = {
         "machine": machine,
         "cores": {"gateway": cores.gateway, "others": cores.others},
+        "realTime": os.sched_getscheduler(0) == os.SCHED_RR,
         "goals": met,
         "idle": idle,
         "direct": most,

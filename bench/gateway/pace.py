@@ -159,7 +159,7 @@ def main() -> None:
     arguments.add_argument("--port", type=int, required=True)
     arguments.add_argument("--rate", type=float, required=True)
     arguments.add_argument("--seconds", type=float, default=3.0)
-    arguments.add_argument("--warm-up", type=float, default=0.5)
+    arguments.add_argument("--warm-up", type=float, default=1.0)
     arguments.add_argument("--connections", type=int, default=64)
     options = arguments.parse_args()
     request = sys.stdin.buffer.read()
