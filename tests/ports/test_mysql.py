@@ -25,6 +25,7 @@ from tests.ports.database_world import (
     notes,
 )
 from tests.support import servers
+from tests.support.certificates import Authority
 from tests.support.databases import open_database, using
 
 from deploy.servers.mariadb import DATABASE, PASSWORD, USER, MariaDb
@@ -523,6 +524,38 @@ def test_a_server_that_stands_still_is_not_waited_for_for_ever(
         await database.close()
 
     asyncio.run(scenario())
+
+
+def test_over_tls_the_server_must_be_who_it_says(tmp_path: Path) -> None:
+    servers.need(MariaDb)
+    authority, other = Authority(), Authority()
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    authority.write(cert, "localhost", key=key)
+    ours, theirs = tmp_path / "ours.pem", tmp_path / "theirs.pem"
+    ours.write_bytes(authority.certificate)
+    theirs.write_bytes(other.certificate)
+
+    class TlsMariaDb(MariaDb):
+        def command(self) -> list[str]:
+            tls = [f"--ssl-cert={cert}", f"--ssl-key={key}", "--require-secure-transport=ON"]
+            return [*super().command(), *tls]
+
+    server = TlsMariaDb(tmp_path / "server")
+    server.start()
+    try:
+        url = server.url.replace("127.0.0.1", "localhost")
+        version, _ = MysqlDatabase(f"{url}?ssl_ca={ours}").check()
+        assert version.startswith("MariaDB")
+        for refused, why in (
+            (url, "wants TLS"),
+            (f"{url}?ssl=true", "certificate is not trusted"),
+            (f"{url}?ssl_ca={theirs}", "certificate is not trusted"),
+            (f"{server.url}?ssl_ca={ours}", "certificate is not trusted: .*mismatch"),
+        ):
+            with pytest.raises(DatabaseRefusedError, match=why):
+                MysqlDatabase(refused).check()
+    finally:
+        server.stop()
 
 
 # -- settings that are wrong --------------------------------------------------------------------------

@@ -47,11 +47,14 @@ class Authority:
         digits = f"{leaf.serial_number:X}"
         return digits if len(digits) % 2 == 0 else f"0{digits}"
 
+    @property
+    def certificate(self) -> bytes:
+        """PEM."""
+        return self._certificate.public_bytes(serialization.Encoding.PEM)
+
     def trust(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
-        context.load_verify_locations(
-            cadata=self._certificate.public_bytes(serialization.Encoding.PEM).decode()
-        )
+        context.load_verify_locations(cadata=self.certificate.decode())
         return context
 
     def _sign(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 
 from sqlalchemy import URL, Connection
@@ -20,12 +21,13 @@ TOO_LONG = frozenset({1969, 3024, 1317})
 """A statement took longer than it may, or was killed."""
 
 _REFUSALS = {
-    1045: "the server does not know this user or refuses the password",
+    1045: "the server does not know this user, refuses the password, or wants TLS (?ssl=true)",
     1698: "the server does not know this user or refuses the password",
     1044: "the user may not use this database: GRANT ALL ON the database TO the user",
     1049: "there is no such database on the server: CREATE DATABASE first",
     1142: "the user lacks a privilege: GRANT ALL ON the database TO the user",
     1040: "the server has no room for more connections (max_connections)",
+    3159: "the server wants TLS (?ssl=true)",
     1130: "the server does not accept connections from this machine",
     2003: "nothing answers there: is the server running, are host and port right?",
     2013: "the connection ended before the server had answered",
@@ -51,7 +53,16 @@ def refusal(error: BaseException, url: URL) -> DatabaseRefusedError:
     """What an operator is told; the server's own words may hold what somebody typed."""
     where = f"{url.username}@{url.host or 'localhost'}:{url.port or 3306}/{url.database}"
     why = _REFUSALS.get(code_of(error), f"error {code_of(error)}" if code_of(error) else "no answer")
+    untrusted = _certificate_error(error)
+    if untrusted is not None:
+        why = f"the server's certificate is not trusted: {untrusted.verify_message}"
     return DatabaseRefusedError(f"{where}: {why}")
+
+
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def version_of(connection: Connection) -> str:
