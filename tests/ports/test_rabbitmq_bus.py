@@ -446,12 +446,16 @@ class TestRabbitMqBus(BusSuite):
             await bus.start()
             await bus.publish(first := messages(1))
             server.pause()
+            await asyncio.sleep(0.1)  # a signal is not obeyed by every thread in the same moment
             try:
+                with pytest.raises(BusUnavailableError, match="does not answer"):
+                    await bus.ping()
                 with pytest.raises(BusUnavailableError, match="did not confirm"):
                     await bus.publish(second := messages(1))
             finally:
                 server.resume()
             await bus.publish(second)
+            await bus.ping()
             await until(lambda: set(consumer.seen) == set(ids([*first, *second])))
             await bus.stop()
 

@@ -135,7 +135,7 @@ class RabbitMqBus:
         """Raises:
         BusError: the broker cannot be used now.
         """
-        await self._publisher.connect()
+        await self._publisher.ping()
 
     async def _consume(self) -> Link:
         link = await Link.open(self._url, f"{self._name} consumes")

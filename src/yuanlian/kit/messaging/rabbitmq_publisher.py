@@ -13,7 +13,7 @@ from pamqp.header import ContentHeader
 from yuanlian.kit.messaging import rabbitmq_topology as topology
 from yuanlian.kit.messaging import rabbitmq_wire as wire
 from yuanlian.kit.messaging.bus import BusError, BusUnavailableError
-from yuanlian.kit.messaging.rabbitmq_channel import SET_UP_S, Lane, Link
+from yuanlian.kit.messaging.rabbitmq_channel import CONNECT_S, SET_UP_S, Lane, Link, asked
 
 CONFIRM_S = 30.0
 
@@ -40,6 +40,8 @@ class _Sending:
         self.left = count
         self.error: BusError | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Whoever waits for it may have been told already, by a lost connection.
+        self.done.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def settle(self) -> None:
         self.left -= 1
@@ -143,12 +145,20 @@ class Publisher:
             self.drop()  # the next connection declares everything again
             raise
 
-    async def connect(self) -> None:
+    async def ping(self) -> None:
         """Raises:
-        BusError: there is no broker, or it does not let us do our work.
+        BusError: there is no broker, it does not answer, or does not let us do our work.
         """
         async with self._order:
             await self._connected()
+            link = self._link
+        assert link is not None
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                channel = await link.channel()
+                await asked(channel.close())
+        except TimeoutError:
+            raise BusUnavailableError(f"RabbitMQ does not answer in {CONNECT_S:.0f} s") from None
 
     async def close(self) -> None:
         async with self._order:
