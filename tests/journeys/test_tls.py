@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.certificates import DAY, Authority
-from tests.support.platform import GatewayAlone, Platform, eventually, started
+from tests.support.platform import GatewayAlone, Platform, Services, eventually, started
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -122,3 +125,30 @@ def test_what_is_wrong_with_a_certificate_is_seen_by_operators_and_nobody_else(
         assert refused["data"]["the_old_one_stays"]
         os.unlink(folder / "sun.key")
         assert platform.stop() == 0
+
+
+def test_a_websocket_speaks_tls_too_in_process_and_through_a_worker(
+    tmp_path: Path, authority: Authority
+) -> None:
+    authority.write(tmp_path / "tls" / "sun.crt", "sun.test")
+    folder = str(tmp_path / "tls")
+    with started(Services(tmp_path / "services", demo=False)) as services:
+        for platform in (
+            Platform(tmp_path / "data", demo=False, tls_dir=folder),
+            GatewayAlone(tmp_path / "gateway", services.public, workers=2, tls_dir=folder),
+        ):
+            with (
+                started(platform),
+                connect(
+                    platform.public.replace("https", "wss") + "/ws",
+                    ssl=authority.trust(),
+                    server_hostname="sun.test",
+                    compression=None,
+                ) as socket_,
+            ):
+                socket_.send(json.dumps({"type": "auth", "token": "none", "tenantId": "x"}))
+                assert json.loads(socket_.recv(timeout=10))["type"] == "auth_error"
+                with pytest.raises(ConnectionClosed) as closed:
+                    socket_.recv(timeout=10)
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 4401

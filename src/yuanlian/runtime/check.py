@@ -9,7 +9,10 @@ from collections.abc import Awaitable, Callable, Collection
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
+from yuanlian.gateway.certificates import CertificateError
 from yuanlian.gateway.routes import DEFAULT_ROUTES
+from yuanlian.gateway.tls import Tls
+from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.runtime.console import console, say, table
 from yuanlian.runtime.routing import RoutesRefusedError, RoutesSource
@@ -64,6 +67,7 @@ async def _ask_all(settings: Settings) -> int:
         "settings": _ask_settings,
         "database": _ask_database,
         "routes": _ask_routes,
+        "certificates": _ask_certificates,
         "mail": _ask_mail,
     }
     unfit = 0
@@ -113,6 +117,17 @@ async def _ask_routes(settings: Settings) -> str:
     except RoutesRefusedError as error:
         raise UnfitError(str(error)) from None
     return f"{len(routes)} in {source.path if settings.routes else 'the packaged file'}"
+
+
+async def _ask_certificates(settings: Settings) -> str:
+    if settings.tls_dir is None:
+        return "none, the public port speaks plain HTTP"
+    tls = Tls(settings.tls_dir, SystemClock())
+    try:
+        tls.read()
+        return await tls.check()
+    except CertificateError as error:
+        raise UnfitError(str(error)) from None
 
 
 async def _ask_mail(settings: Settings) -> str:

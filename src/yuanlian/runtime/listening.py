@@ -49,7 +49,8 @@ class Listening:
 
     def url(self, port: int) -> str:
         """Its base URL, once the port is known."""
-        return f"{'http' if self.tls is None else 'https'}://{self.host}:{port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'http' if self.tls is None else 'https'}://{host}:{port}"
 
 
 def open_tls(settings: Settings, clock: Clock, health: HealthChecker, metrics: Metrics) -> Tls | None:

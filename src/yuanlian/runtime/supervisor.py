@@ -37,7 +37,7 @@ START_S = 30.0
 """What a worker may take until it accepts connections."""
 LOOK_S = 1.0
 """How often a worker is asked for its metrics: what a killed one counted since then is lost."""
-HUNG_S = 30.0
+HUNG_S = 10.0
 """A worker that has not answered for so long serves nobody."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
