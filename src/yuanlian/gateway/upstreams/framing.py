@@ -27,7 +27,8 @@ def check_framing(headers: Headers, version: str, *, bodiless: bool) -> tuple[He
         if name not in _FRAMING:
             continue
         if name == b"connection":
-            named |= frozenset(tokens(value))
+            if value != b"keep-alive":  # nearly every answer's; the sink drops Keep-Alive itself
+                named |= frozenset(tokens(value))
         elif name == b"content-length":
             delimited = True
         elif chunked or value.strip().lower() != b"chunked":

@@ -252,12 +252,14 @@ def request_head(request: UpstreamRequest, member: Member) -> bytes:
     Raises:
         BadGatewayError: a line break in it; the parser lets none through, nobody else may either.
     """
-    headers = request.headers
     query = b"?" + request.query if request.query else b""
-    lines = b"\r\n".join(map(b": ".join, headers))
-    head = b"%b %b%b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), request.raw_path, query, lines)
-    if head.count(b"\n") != len(headers) + 1 or head.count(b"\r") != len(headers) + 1:
+    first = b"%b %b%b HTTP/1.1" % (request.method.encode(), request.raw_path, query)
+    lines = [first, *map(b": ".join, request.headers)]
+    text = b"".join(lines)
+    if b"\n" in text or b"\r" in text:  # finding none is several times faster than counting ours
         raise BadGatewayError
+    lines.append(b"")
+    head = b"\r\n".join(lines)
     if b"\nhost: " not in head:
         host, port = member.address
         head += b"host: %b:%d\r\n" % (f"[{host}]".encode() if ":" in host else host.encode(), port)
