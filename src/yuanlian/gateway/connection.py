@@ -28,6 +28,7 @@ from yuanlian.kit.errors import ServiceUnavailableError, ValidationError
 from yuanlian.kit.i18n import Text
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_AHEAD = 2
 _HIGH_WATER = 128 * 1024
 _LOW_WATER = 32 * 1024
 _TIMED_OUT = Text("请求发送超时", "The request took too long to arrive")
@@ -44,9 +45,9 @@ class _Upgrade:
 class HttpConnection(asyncio.Protocol):
     """``peers``: the listener's living connections; this one enters and leaves by itself."""
 
-    __slots__ = ("_deadline", "_deaf", "_drained", "_draining", "_handler", "_intake", "_limits", "_loop",
-                 "_observer", "_paused", "_peer", "_peers", "_queue", "_serving", "_task", "_write_deadline",
-                 "transport")  # fmt: skip
+    __slots__ = ("_deadline", "_deaf", "_drained", "_draining", "_handler", "_held", "_intake", "_limits",
+                 "_loop", "_observer", "_paused", "_peer", "_peers", "_queue", "_serving", "_task",
+                 "_write_deadline", "transport")  # fmt: skip
 
     def __init__(
         self, handler: Handler, observer: Observer, limits: Limits, peers: Peers[HttpConnection]
@@ -60,6 +61,7 @@ class HttpConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._serving: Request | None = None
         self._drained: asyncio.Future[None] | None = None
+        self._held = b""
         self._deaf = False
         self._draining = False
         self._paused = False
@@ -85,19 +87,24 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(RefusedError(ServiceUnavailableError(_TOO_MANY)))
 
     def data_received(self, data: bytes) -> None:
+        self._take(self._held + data if self._held else data)
+        if self._task is None:
+            if not self._deaf:
+                self._await_more()
+        elif self._held or self._intake.stream is not None:
+            self._regulate()
+
+    def _take(self, data: bytes) -> None:
+        """Parses, but no more than two requests ahead: as objects they weigh many times more."""
         size, taken = len(data), 0
-        while taken < size and not self._deaf:
+        while taken < size and not self._deaf and len(self._queue) < _AHEAD:
             try:
                 taken += self._intake.feed(memoryview(data)[taken:] if taken else data)
             except RefusedError as refusal:
                 self._refuse(refusal)
             if self._intake.upgrading is not None and not self._deaf:
                 self._leave_http(self._intake.upgrading, data[taken:])
-        if self._task is None:
-            if not self._deaf:
-                self._await_more()
-        elif self._intake.stream is not None:
-            self._regulate()
+        self._held = data[taken:] if taken < size and not self._deaf else b""
 
     def eof_received(self) -> bool:
         """A client that closes its side has left (as nginx sees it): the transport closes."""
@@ -112,6 +119,7 @@ class HttpConnection(asyncio.Protocol):
         self._observer.connection_closed("http")
         if self._intake.stream is not None:
             self._intake.stream.fail(ClientLeftError())
+        self._intake.end()
         request, task = self._serving, self._task
         if task is None:
             self._peers.leave(self, self._peer)
@@ -178,6 +186,8 @@ class HttpConnection(asyncio.Protocol):
                 if self._drained is not None:
                     await self.writable()  # answers do not pile up for a client that does not read them
                 item = self._queue.popleft()
+                if self._held:
+                    self._take(self._held)
                 if self._paused or self._intake.stream is not None:
                     self._regulate()
                 if isinstance(item, _Upgrade):
@@ -208,7 +218,7 @@ class HttpConnection(asyncio.Protocol):
         """While serving, reading goes on, to notice a client that leaves; but one request more than is
         being served is enough to know, and so is what waits of a body. A body that is let come has to."""
         stream = self._intake.stream
-        self._pause_reading(bool(self._queue) or (stream is not None and stream.full))
+        self._pause_reading(bool(self._queue or self._held) or (stream is not None and stream.full))
         if stream is None or self._paused or self._deaf or self._intake.continue_wanted:
             self._deadline = math.inf
         else:
@@ -241,6 +251,7 @@ class HttpConnection(asyncio.Protocol):
         transport = self.transport.release()
         self.transport = None
         self._deaf = True
+        self._intake.end()
         self._observer.connection_closed("http")
         transport.set_protocol(upgrade.handler.accept(transport, upgrade.request, upgrade.leftover))
         transport.resume_reading()
