@@ -137,6 +137,11 @@ class Intake:
         if self._body_fed > _FRAMING + _FRAMING_PER_BYTE * self._body_bytes:
             raise RefusedError(PayloadTooLargeError())
 
+    def end(self) -> None:
+        """Nothing will be fed any more. Parser and intake hold each other: without this they would wait
+        for the collector, which looks at what is old as good as never."""
+        del self._parser, self._reader
+
     def current(self) -> Request:
         """The request being read, as far as it is known; for the answer to a refusal."""
         return self._request or self._new_request("", self._target, self._first_values())
