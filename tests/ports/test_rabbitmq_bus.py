@@ -13,6 +13,7 @@ import aiormq
 import pytest
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
+from structlog.testing import capture_logs
 from tests.ports.bus_suite import (
     BusSuite,
     Consumer,
@@ -142,6 +143,18 @@ class TestRabbitMqBus(BusSuite):
             await until(lambda: len(gate.seen) + len(consumer.seen) >= 50)
             await again.stop()
             assert gate.seen + consumer.seen == ids(sent)
+
+        self.play(installation, scenario)
+
+    def test_stop_does_not_connect_again(self, installation: RabbitMqInstallation) -> None:
+        """It did: the connection that it closed looked lost."""
+
+        async def scenario() -> None:
+            bus = consuming(installation, Consumer())
+            with capture_logs() as logged:
+                await bus.start()
+                await bus.stop()
+            assert [line["event"] for line in logged] == []
 
         self.play(installation, scenario)
 

@@ -159,7 +159,7 @@ class RabbitMqBus:
     async def _keep_consuming(self) -> None:
         failures = 0
         while not self._stopped.is_set():
-            if self._link is not None and not await self._is_lost(self._link):
+            if self._link is not None and (not await self._is_lost(self._link) or self._stopped.is_set()):
                 continue
             try:
                 self._link = await self._consume()
