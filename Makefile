@@ -7,13 +7,19 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint fmt lock bench-gateway bench-checkin bench-realtime bench-bus clean
+.PHONY: help up up-distributed servers test lint fmt lock bench-gateway bench-checkin bench-realtime bench-bus clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: $(STAMP) ## the whole platform with demo data, on http://127.0.0.1:8080
 	@exec $(BIN)/yuanlian up --demo
+
+up-distributed: $(STAMP) ## the same, every part a process of its own, over MariaDB, RabbitMQ and Redis
+	@exec $(BIN)/python -m deploy.distributed $(ARGS)
+
+servers: $(STAMP) ## MariaDB, RabbitMQ and Redis from Debian's packages, in var/distributed/servers
+	@exec $(BIN)/python -m deploy.distributed --servers-only
 
 test: $(STAMP) ## every test that can run here; says how many were skipped and why
 	@$(BIN)/python -m pytest

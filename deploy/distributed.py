@@ -1,10 +1,10 @@
 """The distributed platform on one machine, every part a process of its own: ``make up-distributed``.
 
-    python -m deploy.distributed [--port 8080] [--directory var/distributed] [--own-servers] [--no-demo]
+    python -m deploy.distributed [--port 8080] [--directory var/distributed] [--no-servers] [--no-demo]
 
-``--own-servers`` starts MariaDB, RabbitMQ and Redis from Debian's packages beside it (``make servers``
-alone does only that); otherwise ``YUANLIAN_DATABASE_URL`` and the others say where they are. A part that
-ends is started again, as a supervisor of a real installation would.
+MariaDB, RabbitMQ and Redis from Debian's packages are started with it (``make servers`` does only that),
+unless ``YUANLIAN_DATABASE_URL`` and the others say where they are. A part that ends is started again, as
+the supervisor of a real installation would.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ SERVICES = ("auth", "tenant", "notification", "analytics")
 START_S = 60.0
 STOP_S = 15.0
 PAUSE_S = 1.0
+NAMED = {"YUANLIAN_DATABASE_URL", "YUANLIAN_BUS_URL", "YUANLIAN_CACHE_URL", "YUANLIAN_REGISTRY_URL"}
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -40,7 +41,7 @@ class Part:
         self.name = name
         self.log = log
         self._command = command
-        self._environment = environment
+        self.environment = dict(environment)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -51,7 +52,7 @@ class Part:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._environment},
+                env={**os.environ, **self.environment},
                 start_new_session=True,
             )
 
@@ -98,7 +99,7 @@ class Distributed:
         self.port = port or free_port()
         self.admin_port = free_port()
         self.ports = {name: [free_port() for _ in range((replicas or {}).get(name, 1))] for name in SERVICES}
-        self._demo = demo
+        self._stopping = False
         environment = {
             "YUANLIAN_JWT_SECRET": self._secret(),
             "YUANLIAN_DATA_DIR": str(directory),
@@ -145,12 +146,16 @@ class Distributed:
 
     def stop(self) -> None:
         """The gateway first: what it has taken, it finishes."""
+        self._stopping = True
         for part in reversed(self.parts.values()):
             part.terminate()
         for part in self.parts.values():
             part.wait()
 
     def restart_ended(self) -> list[str]:
+        """Which parts had ended by themselves; a supervisor calls it now and then."""
+        if self._stopping:
+            return []
         ended = [part for part in self.parts.values() if part.ended]
         for part in ended:
             part.start()
@@ -208,20 +213,20 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--port", type=int, default=8080)
     arguments.add_argument("--directory", type=Path, default=Path("var/distributed"))
-    arguments.add_argument("--own-servers", action="store_true")
+    arguments.add_argument("--no-servers", action="store_true", help="those that YUANLIAN_*_URL name")
     arguments.add_argument("--servers-only", action="store_true")
     arguments.add_argument("--no-demo", action="store_true")
     options = arguments.parse_args()
     for number in STOPS:
         signal.signal(number, _stop)
     try:
-        if options.own_servers or options.servers_only:
+        if options.no_servers or NAMED.intersection(os.environ):
+            _serve(options, {})
+        else:
             with own_servers(options.directory / "servers") as urls:
                 for name, url in urls.items():
                     print(f"{name}={url}", flush=True)
                 _serve(options, urls) if not options.servers_only else _wait()
-        else:
-            _serve(options, {})
     except ServerError as error:
         print(error, file=sys.stderr)
         return 1

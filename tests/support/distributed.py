@@ -27,7 +27,11 @@ class Installation:
 
 @contextmanager
 def installed(
-    folder: Path, *, demo: bool = True, replicas: dict[str, int] | None = None
+    folder: Path,
+    *,
+    demo: bool = True,
+    replicas: dict[str, int] | None = None,
+    settings: dict[str, str] | None = None,
 ) -> Iterator[Installation]:
     """Skips where a server is not installed."""
     for server in (MariaDb, RabbitMq, Redis):
@@ -40,7 +44,11 @@ def installed(
             started.append(each)
             each.start()
         platform = Distributed(
-            folder / "platform", settings_for(database, broker, redis), demo=demo, replicas=replicas
+            folder / "platform",
+            settings_for(database, broker, redis),
+            demo=demo,
+            replicas=replicas,
+            settings=settings,
         )
         try:
             platform.start()
