@@ -153,6 +153,7 @@ class TestRabbitMqBus(BusSuite):
             bus = consuming(installation, Consumer())
             with capture_logs() as logged:
                 await bus.start()
+                await asyncio.sleep(0.05)  # watching its connection
                 await bus.stop()
             assert [line["event"] for line in logged] == []
 
