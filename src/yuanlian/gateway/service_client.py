@@ -55,9 +55,15 @@ _decoder = msgspec.json.Decoder(_Answer)
 class UpstreamClient:
     """``upstreams``: by service name."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], identity: InternalIdentity) -> None:
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        identity: InternalIdentity,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
         self._upstreams = upstreams
         self._identity = identity
+        self._timeout_s = timeout_s
 
     async def call(
         self,
@@ -82,7 +88,7 @@ class UpstreamClient:
             body=body,
             client=("127.0.0.1", 0),
             scheme="http",
-            timeout_s=_TIMEOUT_S,
+            timeout_s=self._timeout_s,
             retries=_RETRIES,
         )
         sink = Collector()

@@ -48,6 +48,10 @@ from yuanlian.runtime.shared import shared
 from yuanlian.runtime.stopping import Chore, one_after_another
 from yuanlian.runtime.upstreams import host_and_port
 
+ANSWER_S = 10.0
+"""What services may take to answer the gateway itself, which holds back requests meanwhile; a feed that is
+cut off without a word is asked anew after it."""
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -109,7 +113,7 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
     else:
         upstreams = _registered(common.registry, table)
     identity = InternalIdentity(settings.internal_secret(), clock)
-    client = UpstreamClient(upstreams, identity)
+    client = UpstreamClient(upstreams, identity, ANSWER_S)
     revocations = FollowedRevocations(client, clock, settings.revocations_grace_s)
     directory = FollowedTenantDirectory(client)
     health = HealthChecker(clock)
