@@ -7,6 +7,8 @@ from typing import Any, Literal
 import msgspec
 
 NOTIFICATION_EMAIL = "notification.email"
+NOTIFICATION_SMS = "notification.sms"
+NOTIFICATION_PUSH = "notification.push"
 
 
 class SendEmail(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from yuanlian.contracts.attendance import ATTENDANCE_UPDATE
 from yuanlian.contracts.auth import MEMBER_REMOVED
-from yuanlian.contracts.notification import NOTIFICATION_EMAIL
+from yuanlian.contracts.notification import NOTIFICATION_EMAIL, NOTIFICATION_PUSH, NOTIFICATION_SMS
 
 QUEUES: dict[str, tuple[str, ...]] = {
     "attendance.queue": (ATTENDANCE_UPDATE,),
@@ -16,4 +16,9 @@ QUEUES: dict[str, tuple[str, ...]] = {
     "notification.queue": (ATTENDANCE_UPDATE,),
     "email.queue": (NOTIFICATION_EMAIL,),
     "analytics.queue": (ATTENDANCE_UPDATE,),
+    "sms.queue": (NOTIFICATION_SMS,),
+    "push.queue": (NOTIFICATION_PUSH,),
 }
+
+NOT_YET_CONSUMED = frozenset(("sms.queue", "push.queue"))
+"""The specification's; what is sent there waits for the release that has their channels."""
