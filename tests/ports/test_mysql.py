@@ -31,9 +31,12 @@ from tests.support.databases import open_database, using
 from deploy.servers.mariadb import DATABASE, PASSWORD, USER, MariaDb
 from yuanlian.kit.database import mysql
 from yuanlian.kit.database.batching import Batcher
-from yuanlian.kit.database.database import DatabaseUnavailableError, OutcomeUnknownError
+from yuanlian.kit.database.database import (
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+)
 from yuanlian.kit.database.mysql import MysqlDatabase
-from yuanlian.kit.database.mysql_server import DatabaseRefusedError
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.database.url import database_from_url
 from yuanlian.kit.tenancy.scope import across_tenants
@@ -495,6 +498,7 @@ def test_while_the_server_is_away_callers_hear_so_and_afterwards_nothing(
             return_exceptions=True,
         )
         assert {type(answer) for answer in heard} == {DatabaseUnavailableError}
+        monkeypatch.undo()
         await asyncio.to_thread(server.start)
         await database.write(note("after"))
         assert await database.read(notes) == ["before", "after"]
@@ -506,19 +510,21 @@ def test_while_the_server_is_away_callers_hear_so_and_afterwards_nothing(
 def test_a_server_that_stands_still_is_not_waited_for_for_ever(
     server: MariaDb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mysql, "WHOLE_S", 0.5)
-    monkeypatch.setattr(mysql, "PATIENCE_S", 0.2)
 
     async def scenario() -> None:
         database = MysqlDatabase(server.url)
         await database.write(note("before"))
         await database.read(count_notes)
         server.pause()
-        for answer in await asyncio.gather(
-            database.write(note("lost")), database.read(count_notes), return_exceptions=True
-        ):
-            assert isinstance(answer, DatabaseUnavailableError | OutcomeUnknownError)
+        with monkeypatch.context() as hurried:
+            hurried.setattr(mysql, "WHOLE_S", 0.5)
+            hurried.setattr(mysql, "PATIENCE_S", 0.2)
+            answers = await asyncio.gather(
+                database.write(note("lost")), database.read(count_notes), return_exceptions=True
+            )
         server.resume()
+        for answer in answers:
+            assert isinstance(answer, DatabaseUnavailableError | OutcomeUnknownError)
         await database.write(note("after"))
         assert "after" in await database.read(notes)
         await database.close()
@@ -575,10 +581,12 @@ def test_what_is_wrong_is_said_without_a_secret(change: dict[str, Any], said: st
     parts: dict[str, Any] = {"username": USER, "password": PASSWORD, "database": DATABASE}
     parts |= {"port": servers.mariadb().port, **change}
     url = "mysql://{username}:{password}@127.0.0.1:{port}/{database}".format(**parts)
-    with pytest.raises(DatabaseRefusedError) as refused:
-        MysqlDatabase(url).check()
-    assert said in str(refused.value)
-    assert parts["password"] not in str(refused.value)
+    database = MysqlDatabase(url)
+    for ask in (database.check, lambda: database.migrate(lambda connection: None)):
+        with pytest.raises(DatabaseRefusedError) as refused:
+            ask()
+        assert said in str(refused.value)
+        assert parts["password"] not in f"{refused.value} {database}"
 
 
 def test_a_server_that_is_right_says_what_it_is() -> None:

@@ -13,6 +13,7 @@ from yuanlian.gateway.certificates import CertificateError
 from yuanlian.gateway.routes import DEFAULT_ROUTES
 from yuanlian.gateway.tls import Tls
 from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.database.database import DatabaseRefusedError, DatabaseUnavailableError
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.runtime.console import console, say, table
 from yuanlian.runtime.routing import RoutesRefusedError, RoutesSource
@@ -89,6 +90,9 @@ async def _ask_settings(settings: Settings) -> str:
 
 
 async def _ask_database(settings: Settings) -> str:
+    url = settings.database_url
+    if url is not None and url.partition(":")[0].partition("+")[0] in ("mysql", "mariadb"):
+        return await asyncio.to_thread(_ask_database_server, url)
     try:
         path = settings.database_path
     except ValueError as error:
@@ -103,11 +107,31 @@ async def _ask_database(settings: Settings) -> str:
         raise UnfitError(f"{path}: {getattr(error, 'orig', error)}") from None
     finally:
         await database.close()
+    return _schema_of(str(path), revision)
+
+
+def _ask_database_server(url: str) -> str:
+    from yuanlian.kit.database.mysql import MysqlDatabase  # its libraries only where it is used
+
+    try:
+        database = MysqlDatabase(url)
+        version, warnings = database.check()
+        revision = database.migrate(revision_of)
+    except (ValueError, DatabaseRefusedError, DatabaseUnavailableError) as error:
+        raise UnfitError(f"database_url: {error}") from None
+    for warning in warnings:
+        say(f"note  database: {warning}", "yellow")
+    if revision is None:
+        return f"{database} answers ({version}); the first start makes its tables"
+    return _schema_of(f"{database} ({version})", revision)
+
+
+def _schema_of(database: str, revision: str | None) -> str:
     if revision == HEAD:
-        return f"{path} answers, schema {HEAD}"
+        return f"{database} answers, schema {HEAD}"
     if not is_known(revision):
-        raise UnfitError(f"{path} has schema {revision}, which this release does not know")
-    return f"{path} answers, schema {revision}; the next start or `yuanlian migrate` brings it to {HEAD}"
+        raise UnfitError(f"{database} has schema {revision}, which this release does not know")
+    return f"{database} answers, schema {revision}; the next start or `yuanlian migrate` brings it to {HEAD}"
 
 
 async def _ask_routes(settings: Settings) -> str:

@@ -246,6 +246,7 @@ def _refusing(start: Callable[[], None]) -> None:
 def _run(operation: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
     from sqlalchemy.exc import DBAPIError  # with what an operation imports, not with every `--help`
 
+    from yuanlian.kit.database.database import DatabaseRefusedError
     from yuanlian.kit.messaging.bus import BusError
     from yuanlian.runtime.datadir import DataDirHeldError
     from yuanlian.runtime.operations import NothingThereError
@@ -265,6 +266,8 @@ def _run(operation: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -
         OSError,
     ) as error:
         _fail(str(error))
+    except DatabaseRefusedError as error:
+        _fail(f"database: {error}")
     except DBAPIError as error:
         _fail(f"database: {error.orig}")
 

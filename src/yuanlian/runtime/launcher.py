@@ -12,7 +12,7 @@ import uvloop
 from sqlalchemy.exc import DBAPIError
 
 from yuanlian.gateway.server import GatewayServer
-from yuanlian.kit.database.database import Database, ManagedDatabase
+from yuanlian.kit.database.database import Database, DatabaseRefusedError, ManagedDatabase
 from yuanlian.kit.observe.logs import Log
 from yuanlian.runtime import memory
 from yuanlian.runtime.listening import Addresses, listen, server_for
@@ -66,6 +66,8 @@ async def _serve(settings: Settings, log: Log, wire: Wire, load: Load | None, re
 def _bring_up_to_date(database: ManagedDatabase) -> None:
     try:
         database.migrate(upgrade)
+    except DatabaseRefusedError as error:
+        raise SchemaError(f"database: {error}") from None
     except DBAPIError as error:
         raise SchemaError(f"{database}: {error.orig}") from None
 

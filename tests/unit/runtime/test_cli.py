@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
+from tests.support import servers
 from typer.testing import CliRunner, Result
 
+from deploy.servers.mariadb import DATABASE, PASSWORD, USER
 from yuanlian.kit.database.schema import table_of
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.messaging.message import Message
@@ -194,6 +196,26 @@ def test_check_finds_what_is_unfit(
     assert finding in result.stdout
     assert "geheim" not in result.stdout + result.stderr
     assert result.stdout.count("FAIL") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        ({}, "ok database: yuanlian@127.0.0.1:"),
+        ({"password": "geheim"}, "FAIL database: database_url: yuanlian@127.0.0.1:"),
+        ({"database": "yuanlian_none"}, "there is no such database"),
+        ({"port": "1"}, "nothing answers there"),
+        ({"database": ""}, "the user or the database is missing"),
+    ],
+)
+def test_check_asks_a_database_server(run: Run, data: Path, change: dict[str, str], finding: str) -> None:
+    server = servers.mariadb()
+    parts = {"user": USER, "password": PASSWORD, "port": str(server.port), "database": DATABASE} | change
+    url = "mysql://{user}:{password}@127.0.0.1:{port}/{database}".format(**parts)
+    result = run("check", "--data-dir", str(data), database_url=url)
+    assert finding in " ".join(result.stdout.split())
+    assert parts["password"] not in result.stdout + result.stderr
+    assert "Traceback" not in result.output
 
 
 # --- what is not there ------------------------------------------------------------------------------

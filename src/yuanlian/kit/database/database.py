@@ -38,6 +38,10 @@ class OutcomeUnknownError(ServiceUnavailableError):
     )
 
 
+class DatabaseRefusedError(Exception):
+    """The database cannot be used as it is set; the message says what to do, and holds no secret."""
+
+
 class Database(Protocol):
     """``work`` sees the caller's context (tenant scope, request) and must not keep the session. It may
     be run more than once until it is stored, so it has no effect but through the session.
@@ -76,7 +80,11 @@ class ManagedDatabase(Database, Protocol):
     """As the composition root has it."""
 
     def migrate(self, upgrade: Callable[[Connection], T]) -> T:
-        """Runs a schema change on a connection of its own, before the platform serves. Blocks."""
+        """Runs a schema change on a connection of its own, before the platform serves. Blocks.
+
+        Raises:
+            DatabaseRefusedError: nobody answers there, or not to us.
+        """
         ...
 
 

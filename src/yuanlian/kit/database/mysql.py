@@ -28,9 +28,11 @@ from yuanlian.kit.database.mysql_server import (
     CONFLICTS,
     DUPLICATE,
     TOO_LONG,
+    address,
     code_of,
     collation_of,
     is_away,
+    is_refusal,
     refusal,
     version_of,
     warnings_of,
@@ -82,6 +84,9 @@ class MysqlDatabase:
         event.listen(self._writer, "handle_error", _note_given_up)
         self._groups = GroupCommit(self._commit, writers, GROUP_LIMIT)
         self._read_slots = asyncio.Semaphore(readers)
+
+    def __str__(self) -> str:
+        return address(self._url)
 
     async def read(self, work: Callable[[Session], T]) -> T:
         patience = _Patience()
@@ -199,6 +204,7 @@ class MysqlDatabase:
 
         def run() -> T:
             with engine.connect() as connection:
+                version_of(connection)
                 lock = f"yuanlian {self._url.database}"[:64]
                 if connection.exec_driver_sql("SELECT GET_LOCK(%s, 60)", (lock,)).scalar() != 1:
                     raise DatabaseUnavailableError
@@ -209,6 +215,10 @@ class MysqlDatabase:
 
         try:
             return await greenlet_spawn(run)
+        except SQLAlchemyError as error:
+            if is_refusal(error):
+                raise refusal(error, self._url) from error
+            raise
         finally:
             await greenlet_spawn(engine.dispose)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
+from yuanlian.kit.database.database import DatabaseRefusedError
+
 OLDEST_MARIADB = (10, 11)
 OLDEST_MYSQL = (8, 0, 20)
 
@@ -34,10 +36,6 @@ _REFUSALS = {
 }
 
 
-class DatabaseRefusedError(Exception):
-    """The database cannot be used as it is; the message says what to do and holds no secret."""
-
-
 def code_of(error: BaseException | None) -> int:
     """The server's (1000 to 1999, 3000 and up) or the driver's (2000 to 2999) number; 0 without one."""
     original = error.orig if isinstance(error, DBAPIError) else error
@@ -49,14 +47,22 @@ def is_away(error: BaseException | None) -> bool:
     return (isinstance(error, DBAPIError) and error.connection_invalidated) or code_of(error) in AWAY
 
 
+def address(url: URL) -> str:
+    """Without the password."""
+    return f"{url.username}@{url.host or 'localhost'}:{url.port or 3306}/{url.database}"
+
+
+def is_refusal(error: BaseException) -> bool:
+    return code_of(error) in _REFUSALS
+
+
 def refusal(error: BaseException, url: URL) -> DatabaseRefusedError:
     """What an operator is told; the server's own words may hold what somebody typed."""
-    where = f"{url.username}@{url.host or 'localhost'}:{url.port or 3306}/{url.database}"
     why = _REFUSALS.get(code_of(error), f"error {code_of(error)}" if code_of(error) else "no answer")
     untrusted = _certificate_error(error)
     if untrusted is not None:
         why = f"the server's certificate is not trusted: {untrusted.verify_message}"
-    return DatabaseRefusedError(f"{where}: {why}")
+    return DatabaseRefusedError(f"{address(url)}: {why}")
 
 
 def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
