@@ -35,8 +35,9 @@ def goals(results: Mapping[str, Result], idle: Idle | None) -> list[Goal]:
         if key in results:
             ratio = ours.rate() / results[key].rate()
             found.append(Goal(f"requests/s beside {name}", f"≥ {wanted:g} x", ratio, ratio >= wanted))
-    added = ours.added_p99_ms()
-    found.append(Goal("p99 added at half load, ms", f"≤ {ADDED_P99_MS:g}", added, added <= ADDED_P99_MS))
+    added, undisturbed = ours.added_p99_ms(), ours.direct_p99_ms() <= ADDED_P99_MS
+    what = "p99 added at half load, ms" + ("" if undisturbed else " (the machine was too busy to tell)")
+    found.append(Goal(what, f"≤ {ADDED_P99_MS:g}", added, added <= ADDED_P99_MS and undisturbed))
     if idle is not None:
         whole = idle.opened == idle.asked == idle.kept
         what = f"KiB for each of {idle.opened:,} idle connections"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from statistics import median
 
@@ -16,6 +17,8 @@ from bench.gateway.processes import on_core
 from bench.gateway.scenario import GET, SCENARIOS, Scenario, request_bytes
 
 _GRACE_S = 30.0
+_REST_S = 1.0
+"""After a flood: logs are written, and whoever was kept from the cores has a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,9 @@ class Result(msgspec.Struct):
     def added_p99_ms(self) -> float:
         return median(r.half.added_p99_ms for r in self.rounds)
 
+    def direct_p99_ms(self) -> float:
+        return median(r.half.direct.p99_ms for r in self.rounds)
+
     def memory_mib(self) -> float:
         return median(r.memory_mib for r in self.rounds)
 
@@ -128,6 +134,7 @@ def measure(contender: Contender, stage: Stage, generator: Generator, times: Tim
         loads[GET.key] = _load(serving, generator, GET, stage, times.main)
         memory_mib = serving.memory_kib() / 1024
         rate = loads[GET.key].flood.rate / 2
+        time.sleep(_REST_S)
         # Before the large bodies and the crowd: what those leave behind is no part of this latency.
         half = HalfLoad(
             through=_pace(serving.port, rate, stage, times.paced),
