@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -85,17 +85,19 @@ class _Confirms:
                 sending.error = BusUnavailableError(f"RabbitMQ could not keep message {parcel.message_id}")
             sending.settle()
 
-    def _returned(self, _: int, __: bytes, header: bytes, ___: bytes) -> None:
-        """No queue took it; the broker's confirmation follows."""
+    def _returned(self, _: int, arguments: bytes, header: bytes, __: bytes) -> None:
+        """No queue took it; the broker's confirmation follows. The same message may be on its way to the
+        dead letters of two queues."""
         content = ContentHeader()
         content.unmarshal(header)
-        id_ = content.properties.message_id
+        returned = (*wire.returned_from(arguments), content.properties.message_id)
         for sending, parcel in self._open.values():
-            if parcel.message_id == id_:
-                if parcel.wanted:
-                    sending.error = UnroutedError(f"no queue takes {parcel.routing_key} ({id_})")
-                else:
-                    _log.debug("no queue for message", type=parcel.routing_key, message_id=id_)
+            if (parcel.exchange, parcel.routing_key, parcel.message_id) != returned:
+                continue
+            if parcel.wanted:
+                sending.error = UnroutedError(f"no queue takes {parcel.routing_key} ({parcel.message_id})")
+            else:
+                _log.debug("no queue for message", type=parcel.routing_key, message_id=parcel.message_id)
                 return
 
     def _closed(self) -> None:
@@ -133,14 +135,9 @@ class Publisher:
         async with self._order:
             confirms = await self._connected()
             sending = confirms.send(parcels)
-            await confirms.lane.drain()
+            await self._in_time(confirms.lane.drain())
         try:
-            async with asyncio.timeout(self._confirm_s):
-                await sending.done
-        except TimeoutError:
-            # What it may say later can no longer be told from what it says of a second attempt.
-            self.drop()
-            raise BusUnavailableError(f"RabbitMQ did not confirm within {self._confirm_s:.0f} s") from None
+            await self._in_time(sending.done)
         except UnroutedError:
             self.drop()  # the next connection declares everything again
             raise
@@ -184,6 +181,15 @@ class Publisher:
             raise
         self._link = link
         return self._confirms
+
+    async def _in_time(self, waiting: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(self._confirm_s):
+                await waiting
+        except TimeoutError:
+            # What it may say later can no longer be told from what it says of a second attempt.
+            self.drop()
+            raise BusUnavailableError(f"RabbitMQ did not confirm within {self._confirm_s:.0f} s") from None
 
     def drop(self) -> None:
         """Cuts the connection; what waits for it fails."""

@@ -116,3 +116,11 @@ def body_size(header: bytes) -> int:
     """Of the payload of a header frame."""
     size: int = _LONGLONG.unpack_from(header, 4)[0]
     return size
+
+
+def returned_from(arguments: bytes) -> tuple[str, str]:
+    """Exchange and routing key of ``basic.return``."""
+    reply_end = 3 + arguments[2]
+    exchange_end = reply_end + 1 + arguments[reply_end]
+    key_end = exchange_end + 1 + arguments[exchange_end]
+    return arguments[reply_end + 1 : exchange_end].decode(), arguments[exchange_end + 1 : key_end].decode()

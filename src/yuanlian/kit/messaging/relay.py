@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.messaging import outbox, repository
-from yuanlian.kit.messaging.bus import Bus, MessageRefusedError
+from yuanlian.kit.messaging.bus import Bus, BusUnavailableError, MessageRefusedError
+from yuanlian.kit.messaging.delivery import reason
 from yuanlian.kit.messaging.lease import RelayLease
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import OutboxEntry
@@ -105,10 +106,11 @@ class Relay:
         while not self._stopped.is_set():
             try:
                 await self._round()
-            except Exception:  # noqa: BLE001 - whatever it was, the rows are still there: try again
+            except Exception as error:  # noqa: BLE001 - whatever it was, the rows are still there: try again
                 self._failures += 1
                 pause = pause_after(self._failures)
-                _log.exception("outbox not relayed", retry_in_s=pause)
+                expected = isinstance(error, BusUnavailableError)
+                _log.error("outbox not relayed", error=reason(error), retry_in_s=pause, exc_info=not expected)
                 await self._stopped.within(pause)
             else:
                 await self._rest()
@@ -203,7 +205,7 @@ class Relay:
             try:
                 batch.append((entry, repository.decode(entry.body)))
             except msgspec.DecodeError as error:
-                await self._bury(entry, f"{type(error).__name__}: {error}")
+                await self._bury(entry, reason(error))
         self._taken = max(self._taken, *(entry.sequence for entry in entries))
         if batch:
             sequences = [entry.sequence for entry, _ in batch]
@@ -241,8 +243,8 @@ class Relay:
         while self._publishing:
             await asyncio.wait(self._publishing)
 
-    async def _bury(self, entry: OutboxEntry, reason: str) -> None:
+    async def _bury(self, entry: OutboxEntry, why: str) -> None:
         """What cannot be read, or sent, must not stop what comes after it."""
-        _log.error("outbox row cannot be sent", message_id=entry.message_id, error=reason)
+        _log.error("outbox row cannot be sent", message_id=entry.message_id, error=why)
         now = self._clock.now_ms()
-        await self._database.write(lambda session: repository.bury_outbox(session, [entry], reason, now))
+        await self._database.write(lambda session: repository.bury_outbox(session, [entry], why, now))
