@@ -40,6 +40,8 @@ def _board_message(update: AttendanceUpdated) -> dict[str, Any]:
             "studentName": update.studentName,
             "classId": update.classId,
             "status": update.dayState,
+            # Of the child's day: a message may come twice, and after a newer one. The greater counts.
+            "version": update.dayVersion,
             "eventType": update.type,
             "date": update.date,
             "timestamp": update.occurredAt,

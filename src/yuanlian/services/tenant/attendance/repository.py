@@ -213,6 +213,7 @@ class AttendanceRepository:
                 _DAYS.c.first_in_at,
                 _DAYS.c.last_out_at,
                 _DAYS.c.temperature,
+                _DAYS.c.version,
             )
             .outerjoin(
                 _DAYS,

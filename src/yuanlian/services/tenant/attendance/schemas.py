@@ -113,6 +113,8 @@ class BoardStudent(msgspec.Struct):
     firstInAt: int | None = None
     lastOutAt: int | None = None
     temperature: float | None = None
+    version: int = 0
+    """Of the child's day; live messages with a smaller one are older than this board."""
 
 
 class Board(msgspec.Struct):

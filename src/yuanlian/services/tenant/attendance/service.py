@@ -113,6 +113,7 @@ class AttendanceService:
                 r.first_in_at,
                 r.last_out_at,
                 r.temperature,
+                r.version or 0,
             )
             for r in seen
         ]
