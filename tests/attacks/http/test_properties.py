@@ -161,8 +161,10 @@ async def _talk(e: Edge, data: bytes) -> tuple[list[Answer], bool]:
         writer.write(data)
         written, closed = b"", False
         while not closed:
+            count = len(final_answers(written))
+            done = due <= count <= len(reading.messages)  # one more is a refusal, and the end must follow
             try:
-                async with asyncio.timeout(0.005 if len(final_answers(written)) >= due else 5):
+                async with asyncio.timeout(0.005 if done else 5):
                     piece = await reader.read(65536)
             except TimeoutError:
                 break
