@@ -44,8 +44,8 @@ lock: $(STAMP) ## writes both locks anew from pyproject.toml
 bench-gateway: $(STAMP) ## the gateway beside nginx, Envoy, Traefik and Express; ARGS="--quick" takes 90 s
 	@$(BIN)/python -m bench.bench_gateway $(ARGS)
 
-bench-checkin: $(STAMP) ## durable check-ins per second, beside the same work done the usual way
-	@$(BIN)/python -m bench.bench_checkin $(ARGS)
+bench-checkin: $(STAMP) ## durable check-ins per second, beside the usual way; SHAPE=distributed: over servers
+	@$(BIN)/python -m bench.bench_checkin $(if $(SHAPE),--shape $(SHAPE)) $(ARGS)
 
 bench-realtime: $(STAMP) ## board deliveries per second
 	@$(BIN)/python -m bench.bench_realtime $(ARGS)
@@ -54,7 +54,7 @@ bench-bus: $(STAMP) ## messages per second through outbox, relay and bus
 	@$(BIN)/python -m bench.bench_bus $(ARGS)
 
 clean: ## removes the environment and every cache; leaves data directories alone
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment for running and for testing: `make up` and `make test` then never undo each other's
