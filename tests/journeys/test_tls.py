@@ -39,6 +39,13 @@ def _shown(platform: Platform, authority: Authority, name: str) -> str:
         return str(certificate["serialNumber"])
 
 
+def _ends(gateway: Platform) -> float:
+    """When the certificate of sun ends, as the metrics say."""
+    text = httpx.get(gateway.admin + "/metrics", trust_env=False).text
+    name = 'tls_certificate_not_after_timestamp_seconds{certificate="sun"} '
+    return float(text.partition(name)[2].partition("\n")[0])
+
+
 @contextmanager
 def _visitors(platform: Platform, trusted: ssl.SSLContext) -> Iterator[list[object]]:
     """Some keep their connection, some come anew each time; what they got, or why they got nothing."""
@@ -83,9 +90,10 @@ def test_a_renewed_certificate_takes_over_in_all_workers_and_nobody_notices(
         assert gateway.public.startswith("https://")
         assert {_shown(gateway, authority, "sun.test") for _ in range(6)} == {old}
         assert {_shown(gateway, authority, "star.test") for _ in range(6)} == {star}
+        first_end = _ends(gateway)
         with _visitors(gateway, authority.trust()) as answers:
             eventually(lambda: len(answers) > 20)
-            new = authority.write(folder / "sun.crt", "sun.test")
+            new = authority.write(folder / "sun.crt", "sun.test", valid=(-DAY, 200 * DAY))
             if how == "SIGHUP":
                 assert gateway.process is not None
                 gateway.process.send_signal(signal.SIGHUP)
@@ -94,6 +102,8 @@ def test_a_renewed_certificate_takes_over_in_all_workers_and_nobody_notices(
             )
             seen = len(answers)
             eventually(lambda: len(answers) > seen + 20)
+        # The supervisor, which shows the metrics of all, has it too.
+        eventually(lambda: _ends(gateway) > first_end + 100 * DAY.total_seconds())
         assert set(answers) == {200}
         assert gateway.stop() == 0
 

@@ -59,7 +59,7 @@ async def running(built: Edge, stop: Stop) -> AsyncIterator[GatewayServer]:
         for upstream in built.upstreams:
             await upstream.start()
             stack.push_async_callback(upstream.stop)
-        await stack.enter_async_context(beside(built.chores))
+        await stack.enter_async_context(beside((*built.chores, *built.watches)))
         await _hear(built, stop)
         server = server_for(built.public, built.observer)
         stack.push_async_callback(_drain, server, built, stop)

@@ -56,7 +56,7 @@ cut off without a word is asked anew after it."""
 @dataclass(frozen=True)
 class Edge:
     """A gateway; nothing is started and nothing listens yet. ``chores`` go on while it serves,
-    ``reload`` reads its files again."""
+    as do ``watches``, which take changed files over; ``reload`` reads them at once."""
 
     public: Listening
     admin: Listening
@@ -71,6 +71,7 @@ class Edge:
     metrics: Metrics
     health: HealthChecker
     chores: tuple[Chore, ...]
+    watches: tuple[Chore, ...]
     reload: Chore
 
 
@@ -151,12 +152,12 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
             common.hub, verifier, revocations, directory, client, observer, clock=clock
         )
     tls = open_tls(settings, clock, health, metrics)
-    chores: list[Chore] = [revocations.feed.follow, directory.feed.follow]
+    watches: list[Chore] = []
     reloads: list[Chore] = [partial(routing.reload, routes, gateway)]
     if settings.routes is not None:
-        chores.append(partial(routing.follow, routes, gateway))
+        watches.append(partial(routing.follow, routes, gateway))
     if tls is not None:
-        chores.append(tls.follow)
+        watches.append(tls.follow)
         reloads.append(tls.reload)
 
     async def show_metrics() -> bytes:
@@ -181,7 +182,8 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         observer=observer,
         metrics=metrics,
         health=health,
-        chores=tuple(chores),
+        chores=(revocations.feed.follow, directory.feed.follow),
+        watches=tuple(watches),
         reload=partial(one_after_another, reloads),
     )
 

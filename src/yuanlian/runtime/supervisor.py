@@ -64,7 +64,8 @@ def run(settings: Settings, log: Log, ready: Callable[[Addresses], None]) -> Non
 async def _serve(settings: Settings, log: Log, ready: Callable[[Addresses], None]) -> None:
     stop = Stop(settings.drain_s + 2 * FORCED_S + LAST_S)
     stop.ask_on_signals()
-    built = edge(settings, log)  # never started here: it refuses what no worker could follow
+    # Never started here: it refuses what no worker could follow, and knows what /routes shows.
+    built = edge(settings, log)
     supervisor = Supervisor(settings, built, stop)
     async with contextlib.AsyncExitStack() as stack:
         admin = server_for(supervisor.admin, built.observer)
@@ -73,7 +74,7 @@ async def _serve(settings: Settings, log: Log, ready: Callable[[Addresses], None
         public_url = supervisor.open()
         stack.push_async_callback(supervisor.end)
         await supervisor.begin()
-        await stack.enter_async_context(beside([supervisor.watch]))
+        await stack.enter_async_context(beside((supervisor.watch, *built.watches)))
         stack.enter_context(heeding_hangups(stop, supervisor.reload))
         _log.info("gateway ready", public=public_url, admin=admin_url, workers=settings.workers)
         ready(Addresses(public_url, admin_url))
