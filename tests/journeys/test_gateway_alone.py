@@ -221,6 +221,20 @@ def test_a_worker_that_is_asked_to_leave_is_replaced_and_drops_nothing_new(
         assert gateway.stop() == 0
 
 
+def test_a_worker_that_hangs_is_ended_and_replaced(services: Services, tmp_path: Path) -> None:
+    with started(GatewayAlone(tmp_path, services.public)) as gateway:
+        before = _counted(gateway)
+        victim = gateway.workers()[0]
+        os.kill(victim, signal.SIGSTOP)
+        assert _health(gateway)["checks"]["workers"]["error"] == "1 of 2 serve"
+        assert _counted(gateway) >= before  # shown without it
+        eventually(
+            lambda: victim not in gateway.workers() and _health(gateway)["status"] == "healthy", within=60
+        )
+        assert any(entry["message"] == "worker does not answer; killed" for entry in gateway.logs())
+        assert gateway.stop() == 0
+
+
 class _Slow(BaseHTTPRequestHandler):
     """A service that answers when it is told to."""
 
