@@ -59,12 +59,17 @@ def open_database(path: Path) -> ManagedDatabase:
     if path in _of_path:
         return MysqlDatabase(servers.mariadb().url_of(_of_path[path]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in [other for other in _of_path if not other.parent.exists()]:
-        _free.append(_of_path.pop(left))  # its folder is gone: the example of a property test is over
+    # A folder that is gone was the example of a property test, which is over.
+    _free.extend([_of_path.pop(left) for left in list(_of_path) if not left.parent.exists()])
     _of_path[path] = name = _free.pop() if _free else _new()
     database = MysqlDatabase(servers.mariadb().url_of(name))
     database.migrate(_empty)
     return database
+
+
+def url_of(path: Path) -> str:
+    """Of a database that ``open_database`` has opened, for another process."""
+    return f"sqlite:///{path}" if _current[0] == "sqlite" else servers.mariadb().url_of(_of_path[path])
 
 
 def _new() -> str:
