@@ -17,6 +17,7 @@ from joserfc.jwk import OctKey
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import AuthenticationError
 from yuanlian.kit.identity.principal import Principal
+from yuanlian.kit.identity.tokens import CLOCK_SKEW_S
 
 HEADER = "x-identity"
 AUDIENCE = "yuanlian:internal"
@@ -54,7 +55,8 @@ class InternalIdentity:
         """The principal of a token.
 
         Raises:
-            AuthenticationError: forged, expired, or meant for somebody else.
+            AuthenticationError: forged, meant for somebody else, or expired: by more than clocks may be
+                apart, for the one who signed it is another process.
         """
         now = self._clock.now_ms() / 1000
         known = self._read.get(token)
@@ -63,7 +65,7 @@ class InternalIdentity:
         try:
             claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
             principal = msgspec.convert(claims["principal"], Principal)
-            expires = float(claims["exp"])
+            expires = float(claims["exp"]) + CLOCK_SKEW_S
         except (JoseError, ValueError, KeyError, TypeError, msgspec.ValidationError):
             raise AuthenticationError from None
         if claims.get("aud") != AUDIENCE or expires <= now:
