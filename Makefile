@@ -50,7 +50,7 @@ bench-checkin: $(STAMP) ## durable check-ins per second, beside the usual way; S
 bench-realtime: $(STAMP) ## board deliveries per second
 	@$(BIN)/python -m bench.bench_realtime $(ARGS)
 
-bench-bus: $(STAMP) ## messages per second through outbox, relay and bus
+bench-bus: $(STAMP) ## messages per second through outbox, relay and bus; ARGS="--rabbitmq": beside aio-pika
 	@$(BIN)/python -m bench.bench_bus $(ARGS)
 
 clean: ## removes the environment and every cache; leaves data directories alone
