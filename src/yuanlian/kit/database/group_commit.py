@@ -18,14 +18,15 @@ class GroupCommit:
 
     def __init__(self, commit: Commit, parallel: int, limit: int) -> None:
         self._commit = commit
-        self._parallel = parallel
         self._limit = limit
         self._waiting: deque[Work] = deque()
         self._workers: set[asyncio.Task[None]] = set()
+        self._free = parallel
 
     def submit(self, work: Work) -> None:
         self._waiting.append(work)
-        if len(self._workers) < self._parallel:
+        if self._free:
+            self._free -= 1
             # It begins with the loop's next round; what is submitted in this one goes along.
             worker = asyncio.create_task(self._drain(), name="group commit")
             self._workers.add(worker)
@@ -37,14 +38,21 @@ class GroupCommit:
             await asyncio.wait(self._workers)
 
     async def _drain(self) -> None:
-        while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._limit))]
-            try:
-                await self._commit(group)
-            except BaseException as error:
-                for work in group:
-                    work.error = work.error or error
-                raise
-            finally:
-                for work in group:
-                    work.resolve()
+        try:
+            while self._waiting:
+                size = min(len(self._waiting), self._limit)
+                await self._store([self._waiting.popleft() for _ in range(size)])
+        finally:
+            # Here, not when the task is seen to be done: what is submitted in between would wait for ever.
+            self._free += 1
+
+    async def _store(self, group: Sequence[Work]) -> None:
+        try:
+            await self._commit(group)
+        except BaseException as error:
+            for work in group:
+                work.error = work.error or error
+            raise
+        finally:
+            for work in group:
+                work.resolve()
