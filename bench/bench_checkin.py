@@ -1,34 +1,49 @@
 """Durable check-ins per second through the whole corridor, beside the same work done the usual way.
 
     make bench-checkin [ARGS="--seconds 10 --connections 128 --rate 1000 --no-pin --only ours"]
+    make bench-checkin SHAPE=distributed [ARGS="--real-time --only ours"]
 
 A scratch platform is filled, started as ``yuanlian up`` and driven through its public port by a second
-process; each check-in is another child's, sent by a teacher of that child's class. Afterwards the rows
-are counted: an acknowledged check-in that is not in every table makes the run fail. The rate limits,
-the access log and the metrics are on, as shipped.
+process. With ``SHAPE=distributed`` it is a gateway and a process per service over MariaDB, RabbitMQ and
+Redis, all on the same cores, beside the specification's own stack over the same servers. Each check-in is
+another child's, sent by a teacher of that child's class. Afterwards the rows are counted: an acknowledged
+check-in that is not in every table makes the run fail. The rate limits, the access log and the metrics
+are on, as shipped.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from bench.checkin.contender import Contender, Load, Measured
 from bench.checkin.dataset import Dataset, request_plan
+from bench.checkin.express import ExpressStack
 from bench.checkin.ours import Yuanlian
+from bench.checkin.ours_spread import YuanlianSpread
+from bench.checkin.report import print_report, ratios
 from bench.checkin.usual import UsualWay
-from bench.machine import describe
+from bench.gateway.environment import Environment, add_node
+from bench.machine import debian, describe, hurry
 
 LIBRARIES = ("uvloop", "httptools", "litestar", "msgspec", "sqlalchemy", "joserfc")
 PEER_LIBRARIES = ("fastapi", "pydantic", "uvicorn", "starlette")
-RESULTS = Path("bench/results/checkin.json")
+SPREAD_LIBRARIES = ("asyncmy", "aiormq", "redis")
+PEER_MODULES = ("express", "axios", "express-rate-limit", "jsonwebtoken", "mysql2", "amqplib")
+PACKAGES = ("mariadb-server", "rabbitmq-server", "redis-server", "nodejs")
+RESULTS = {
+    "embedded": Path("bench/results/checkin.json"),
+    "distributed": Path("bench/results/checkin-distributed.json"),
+}
 # A class of fifty has one teacher, as at a gate: distinct users as well as distinct children.
 DATASET = Dataset(tenants=50, teachers=40, classes=40, children=2_000, guardians=1)
 console = Console(width=130, highlight=False)
@@ -36,7 +51,13 @@ console = Console(width=130, highlight=False)
 
 def main() -> int:
     options = _options()
-    cores = None if options.no_pin else (0, 1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what runs is then stopped on the way out
+    cores = None if options.no_pin or options.shape == "distributed" else (0, 1)
+    environment = Environment()
+    if options.shape == "distributed" and options.only != "ours":
+        add_node(environment)
+        for name, why in environment.missing.items():
+            console.print(f"[yellow]{name}: {why}[/]")
     with tempfile.TemporaryDirectory(prefix="yuanlian-bench-") as scratch:
         directory = Path(scratch)
         paced_plan, plan = _write_plans(directory, options.rate * (options.warm_up + options.seconds))
@@ -44,21 +65,25 @@ def main() -> int:
         paced = Load(paced_plan, options.seconds, options.warm_up, options.connections, options.rate)
         results: list[Measured] = []
         steady: list[Measured] = []
-        for contender in _contenders(directory, cores, options.only, options.pools):
-            console.print(f"[dim]{contender.name}: filling …[/]")
-            contender.prepare(DATASET)
-            with contender.serving() as (process, port):
-                # A contender that is far from the rate would only show how long a queue can get.
-                if options.rate and isinstance(contender, Yuanlian):
-                    console.print(f"[dim]{contender.name}: {options.rate:g} a second …[/]")
-                    steady.append(contender.measure(process, port, paced, DATASET.guardians))
-                console.print(f"[dim]{contender.name}: as many as it takes …[/]")
-                results.append(contender.measure(process, port, load, DATASET.guardians))
-            if results[-1].outcome.failures:
-                console.print(contender.log_tail(), markup=False)
-    _report(results, steady, cores)
+        for contender in _contenders(options, directory, cores, environment):
+            with closing(contender):
+                console.print(f"[dim]{contender.name}: filling …[/]")
+                contender.prepare(DATASET)
+                with contender.serving() as served:
+                    if options.nice:
+                        hurry([os.getpid(), *served.processes.values()], options.nice)
+                    # A contender that is far from the rate would only show how long a queue can get.
+                    if options.rate and contender.ours:
+                        console.print(f"[dim]{contender.name}: {options.rate:g} a second …[/]")
+                        steady.append(contender.measure(served, paced, DATASET.guardians))
+                    console.print(f"[dim]{contender.name}: as many as it takes …[/]")
+                    results.append(contender.measure(served, load, DATASET.guardians))
+                if results[-1].outcome.failures or results[-1].wrong:
+                    console.print(contender.log_tail(), markup=False)
+    machine = _machine(options.shape, environment)
+    print_report(console, results, steady, cores, machine)
     if options.save:
-        _save(results, steady, cores)
+        _save(RESULTS[options.shape], results, steady, cores, machine)
     return 1 if any(m.wrong or m.outcome.failures for m in results + steady) else 0
 
 
@@ -66,24 +91,34 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--shape", choices=tuple(RESULTS), default="embedded")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--warm-up", type=float, default=2.0)
     parser.add_argument("--connections", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1000.0, help="of the paced run; 0: no paced run")
-    parser.add_argument("--only", choices=("ours", "usual"))
+    parser.add_argument("--only", choices=("ours", "usual"), help="one side")
     parser.add_argument("--pools", type=int, nargs="+", default=[1, 5], help="pool sizes of the usual way")
     parser.add_argument("--no-pin", action="store_true", help="let the system place the processes")
-    parser.add_argument("--save", action="store_true", help=f"write {RESULTS}")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="-15: before all others, where they use the machine, too (root)"
+    )
+    parser.add_argument("--save", action="store_true", help="write it into bench/results/")
     return parser.parse_args()
 
 
 def _contenders(
-    directory: Path, cores: tuple[int, int] | None, only: str | None, pools: Sequence[int]
+    options: argparse.Namespace, directory: Path, cores: tuple[int, int] | None, environment: Environment
 ) -> Iterator[Contender]:
-    if only != "usual":
+    if options.shape == "distributed":
+        if options.only != "usual":
+            yield YuanlianSpread(_made(directory / "ours"))
+        if "node" in environment.programs:
+            yield ExpressStack(_made(directory / "express"), environment)
+        return
+    if options.only != "usual":
         yield Yuanlian(_made(directory / "ours"), cores)
-    if only != "ours":
-        for pool in pools:
+    if options.only != "ours":
+        for pool in options.pools:
             yield UsualWay(_made(directory / f"usual-{pool}"), cores, pool)
 
 
@@ -101,82 +136,34 @@ def _write_plans(directory: Path, paced_requests: float) -> tuple[Path, Path]:
     return paths
 
 
-def _report(results: list[Measured], steady: list[Measured], cores: tuple[int, int] | None) -> None:
-    table = Table(
-        "", "check-ins/s", "p50 ms", "p99 ms", "CPU us per check-in", "told and counted after", "peak MiB"
-    )
-    for measured in results:
-        outcome = measured.outcome
-        table.add_row(
-            measured.contender,
-            f"{outcome.rate:,.0f}",
-            f"{outcome.p50_ms:.1f}",
-            f"{outcome.p99_ms:.1f}",
-            f"{measured.cpu_us_per_checkin:,.0f}",
-            f"{measured.drain_s:.2f} s ({measured.corridor_rate:,.0f}/s in all)",
-            f"{measured.memory_mib:.0f}",
-        )
-    console.print(table)
-    for measured in steady:
-        outcome = measured.outcome
-        console.print(
-            f"{measured.contender} at {outcome.rate:,.0f} a second: p50 {outcome.p50_ms:.2f} ms, p99 "
-            f"{outcome.p99_ms:.2f} ms, worst {outcome.max_ms:.1f} ms, all told {measured.drain_s:.2f} s after"
-        )
-    ratios = _ratios(results)
-    if ratios:
-        console.print(
-            f"Ratio to the better of the usual ways: {ratios['checkins']:.1f} x the check-ins a second "
-            f"({ratios['corridor']:.1f} x until everybody is told), {ratios['cpu']:.1f} x less CPU each."
-        )
-    for measured in results + steady:
-        _report_checks(measured)
-    pinning = f"server on core {cores[0]}, generator on core {cores[1]}" if cores else "processes not pinned"
-    console.print(f"{pinning}; " + ", ".join(f"{k} {v}" for k, v in _machine().items()))
+def _machine(shape: str, environment: Environment) -> dict[str, str]:
+    if shape == "embedded":
+        return describe(LIBRARIES + PEER_LIBRARIES)
+    return describe(LIBRARIES + SPREAD_LIBRARIES) | debian(PACKAGES) | _npm(environment)
 
 
-def _report_checks(measured: Measured) -> None:
-    outcome = measured.outcome
-    rows = ", ".join(f"{count} {name}" for name, count in measured.verified.items())
-    console.print(f"[dim]{measured.contender}: {outcome.acknowledged} acknowledged; {rows}[/]")
-    for problem in measured.wrong:
-        console.print(f"[red]{measured.contender}: {problem}[/]")
-    for status, count in outcome.failures.items():
-        console.print(f"[red]{measured.contender}: {count} x {status}[/]")
-    for sample in outcome.samples[:1]:
-        console.print(sample, markup=False, soft_wrap=True)
-    if outcome.exhausted:
-        console.print(f"[red]{measured.contender}: ran out of children, the seconds are not full[/]")
+def _npm(environment: Environment) -> dict[str, str]:
+    """What the peer is made of."""
+    return {name: version for name, version in environment.versions().items() if name in PEER_MODULES}
 
 
-def _ratios(results: list[Measured]) -> dict[str, float]:
-    ours = [m for m in results if m.contender == Yuanlian.name]
-    usual = [m for m in results if m.contender != Yuanlian.name and m.outcome.counted]
-    if not ours or not usual:
-        return {}
-    best = max(usual, key=lambda m: m.outcome.rate)
-    return {
-        "checkins": ours[0].outcome.rate / best.outcome.rate,
-        "corridor": ours[0].corridor_rate / best.corridor_rate,
-        "cpu": best.cpu_us_per_checkin / ours[0].cpu_us_per_checkin,
-    }
-
-
-def _machine() -> dict[str, str]:
-    return describe(LIBRARIES + PEER_LIBRARIES)
-
-
-def _save(results: list[Measured], steady: list[Measured], cores: tuple[int, int] | None) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
+def _save(
+    path: Path,
+    results: list[Measured],
+    steady: list[Measured],
+    cores: tuple[int, int] | None,
+    machine: dict[str, str],
+) -> None:
+    path.parent.mkdir(exist_ok=True)
     document = {
-        "machine": _machine(),
+        "machine": machine,
         "cores": cores,
         "dataset": msgspec.to_builtins(DATASET),
         "results": results,
         "steady": steady,
-        "ratios": _ratios(results),
+        "ratios": ratios(results),
     }
-    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
 
 
 if __name__ == "__main__":

@@ -1,41 +1,56 @@
-"""What is common to both sides of the comparison: a server process and its database file."""
+"""What is common to all sides of a comparison: processes, the load on them and what came of it."""
 
 from __future__ import annotations
 
-import os
-import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from bench.checkin.dataset import SECRET, Dataset
+from bench.checkin.dataset import Dataset
+from bench.gateway.processes import family_cpu_us
 from bench.load import Outcome
-from bench.machine import cpu_us, peak_memory_mib, pinned
+from bench.machine import peak_memory_mib, pinned
 
-START_S = 30.0
-DRAIN_S = 120.0
+DRAIN_S = 60.0
+PER_GUARDIAN = frozenset(("notifications",))
+
+Count = Callable[[str], int]
+"""``SELECT`` of this, in the contender's database: an expression and where it comes from, ours, never
+input."""
 
 
 class Measured(msgspec.Struct):
     """One run. ``corridor_rate``: acknowledged check-ins per second until everything they cause was
-    done; ``drain_s``: how long that took after the last answer. CPU is the server's alone."""
+    done; ``drain_s``: how long that took after the last answer. CPU is that of all the contender's
+    processes, and of each; a database server's has our counting in it."""
 
     contender: str
     outcome: Outcome
     drain_s: float
     corridor_rate: float
     cpu_us_per_checkin: float
+    cpu_us_by_process: dict[str, float]
     memory_mib: float
     verified: dict[str, int]
     wrong: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """``processes``: their names and pids; what a process has started counts as its own."""
+
+    port: int
+    processes: dict[str, int]
+
+    def cpu_us(self) -> dict[str, float]:
+        return {name: family_cpu_us(pid) for name, pid in self.processes.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,77 +66,69 @@ class Contender(ABC):
     """``cores``: the server's and the generator's; None leaves it to the system."""
 
     name: str
+    ours = False
+    look_s = 0.01
+    """Between two looks at what is left to do."""
 
     def __init__(self, directory: Path, cores: tuple[int, int] | None) -> None:
         self.directory = directory
-        self._cores = cores or (None, None)
-        self.database = directory / "bench.db"
+        self.cores = cores or (None, None)
 
     @abstractmethod
     def prepare(self, dataset: Dataset) -> None:
         """Makes the database, once for all runs."""
 
     @abstractmethod
-    def command(self, port: int) -> list[str]: ...
+    def serving(self) -> AbstractContextManager[Served]:
+        """The contender at work, until the block ends."""
 
     @abstractmethod
-    def work_left(self, connection: sqlite3.Connection) -> bool:
+    def counting(self) -> AbstractContextManager[Count]: ...
+
+    @abstractmethod
+    def work_left(self, count: Count) -> bool:
         """Whether something that a check-in caused has not been done yet."""
 
     @abstractmethod
-    def effects(self, connection: sqlite3.Connection) -> dict[str, int]:
+    def effects(self, count: Count) -> dict[str, int]:
         """Rows by what they should be equal to: acknowledged check-ins, or ``… x guardians``."""
 
-    @contextmanager
-    def serving(self) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-        port = _free_port()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("YUANLIAN_")}
-        environment |= {"YUANLIAN_JWT_SECRET": SECRET, "PYTHONPATH": os.getcwd()}
-        with (self.directory / "server.log").open("wb") as log:
-            process = subprocess.Popen(
-                self.command(port),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                preexec_fn=pinned(self._cores[0]),
-            )
-            try:
-                self._await(process, port)
-                yield process, port
-            finally:
-                process.terminate()
-                try:
-                    process.wait(timeout=15)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+    @abstractmethod
+    def log_tail(self) -> str: ...
 
-    def measure(self, process: subprocess.Popen[bytes], port: int, load: Load, guardians: int) -> Measured:
-        before = self._effects()
-        cpu_before, started = cpu_us(process.pid), time.perf_counter()
-        outcome = self._run_load(port, load)
-        answered = time.perf_counter()
-        self._drain()
-        drained = time.perf_counter()
-        done = {name: count - before[name] for name, count in self._effects().items()}
-        acknowledged = outcome.acknowledged
+    def close(self) -> None:  # noqa: B027 - most keep nothing
+        """Stops what has run since ``prepare``."""
+
+    def measure(self, served: Served, load: Load, guardians: int) -> Measured:
+        with self.counting() as count:
+            before = self.effects(count)
+            cpu_before, started = served.cpu_us(), time.perf_counter()
+            outcome = self._run_load(served.port, load)
+            answered = time.perf_counter()
+            expected = {
+                name: number + outcome.acknowledged * (guardians if name in PER_GUARDIAN else 1)
+                for name, number in before.items()
+            }
+            self._drain(count, expected)
+            drained = time.perf_counter()
+            cpu = {name: used - cpu_before[name] for name, used in served.cpu_us().items()}
+            after = self.effects(count)
+        each = max(1, outcome.acknowledged)
         return Measured(
             contender=self.name,
             outcome=outcome,
             drain_s=drained - answered,
-            corridor_rate=acknowledged / (drained - started),
-            cpu_us_per_checkin=(cpu_us(process.pid) - cpu_before) / max(1, acknowledged),
-            memory_mib=peak_memory_mib(process.pid),
-            verified=done,
+            corridor_rate=outcome.acknowledged / (drained - started),
+            cpu_us_per_checkin=sum(cpu.values()) / each,
+            cpu_us_by_process={name: used / each for name, used in cpu.items()},
+            memory_mib=sum(peak_memory_mib(pid) for pid in served.processes.values()),
+            verified={name: number - before[name] for name, number in after.items()},
             wrong=[
-                f"{name}: {count}, expected {expected}"
-                for name, count in done.items()
-                if count != (expected := acknowledged * (guardians if name == "notifications" else 1))
+                f"{name}: {number - before[name]}, expected {expected[name] - before[name]}"
+                for name, number in after.items()
+                if number != expected[name]
             ],
         )
-
-    def log_tail(self) -> str:
-        return (self.directory / "server.log").read_text(errors="replace")[-3000:]
 
     def _run_load(self, port: int, load: Load) -> Outcome:
         command = [sys.executable, "-m", "bench.load", "--port", str(port), "--plan", str(load.plan)]
@@ -130,41 +137,11 @@ class Contender(ABC):
         if load.rate is not None:
             command += ["--rate", str(load.rate)]
         finished = subprocess.run(
-            command, stdout=subprocess.PIPE, check=True, preexec_fn=pinned(self._cores[1]), timeout=300
+            command, stdout=subprocess.PIPE, check=True, preexec_fn=pinned(self.cores[1]), timeout=300
         )
         return msgspec.json.decode(finished.stdout, type=Outcome)
 
-    def _connect(self) -> closing[sqlite3.Connection]:
-        return closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=30))
-
-    def _effects(self) -> dict[str, int]:
-        with self._connect() as connection:
-            return self.effects(connection)
-
-    def _drain(self) -> None:
+    def _drain(self, count: Count, expected: dict[str, int]) -> None:
         deadline = time.perf_counter() + DRAIN_S
-        with self._connect() as connection:
-            while self.work_left(connection) and time.perf_counter() < deadline:
-                time.sleep(0.01)
-
-    def _await(self, process: subprocess.Popen[bytes], port: int) -> None:
-        deadline = time.perf_counter() + START_S
-        while time.perf_counter() < deadline and process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise RuntimeError(f"{self.name} did not start:\n{self.log_tail()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def count(connection: sqlite3.Connection, what: str) -> int:
-    """``what``: an expression and where it comes from, ours, never input."""
-    row = connection.execute(f"SELECT {what}").fetchone()
-    return int(row[0] or 0)
+        while time.perf_counter() < deadline and (self.work_left(count) or self.effects(count) != expected):
+            time.sleep(self.look_s)

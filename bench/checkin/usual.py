@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Table, insert
 
-from bench.checkin.contender import Contender, count
+from bench.checkin.contender import Count
 from bench.checkin.dataset import Dataset
+from bench.checkin.sqlite import OneProcess
 from bench.peers import fastapi_checkin as peer
 
 SCRIPT = Path(peer.__file__)
 
 
-class UsualWay(Contender):
+class UsualWay(OneProcess):
     """``pool``: database connections; SQLite has one writer, so more of them is not always better."""
 
     def __init__(self, directory: Path, cores: tuple[int, int] | None, pool: int) -> None:
@@ -41,15 +41,15 @@ class UsualWay(Contender):
             *("--database", str(self.database), "--pool", str(self._pool)),
         ]
 
-    def work_left(self, connection: sqlite3.Connection) -> bool:  # noqa: ARG002 - everything is done in the request
+    def work_left(self, count: Count) -> bool:  # noqa: ARG002 - everything is done in the request
         return False
 
-    def effects(self, connection: sqlite3.Connection) -> dict[str, int]:
+    def effects(self, count: Count) -> dict[str, int]:
         return {
-            "attendance events": count(connection, "count(*) FROM attendance_events"),
-            "attendance days": count(connection, "count(*) FROM attendance_days"),
-            "notifications": count(connection, "count(*) FROM notifications"),
-            "children in analytics": count(connection, "sum(present + late) FROM attendance_daily"),
+            "attendance events": count("count(*) FROM attendance_events"),
+            "attendance days": count("count(*) FROM attendance_days"),
+            "notifications": count("count(*) FROM notifications"),
+            "children in analytics": count("sum(present + late) FROM attendance_daily"),
         }
 
 

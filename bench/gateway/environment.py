@@ -64,7 +64,7 @@ def prepare() -> Environment:
         raise RuntimeError(
             f"the peers of {PEERS / 'requirements.txt'} cannot be installed: {error}"
         ) from None
-    _add_node(environment)
+    add_node(environment)
     _add_wrk(environment)
     return environment
 
@@ -85,14 +85,15 @@ def programs_from_pypi() -> dict[str, Path]:
     return found | {"traefik": (home / "bin" / "traefik").resolve()}
 
 
-def _add_node(environment: Environment) -> None:
+def add_node(environment: Environment) -> None:
+    """Node and what ``bench/peers/package.json`` names; says in ``missing`` why not."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         environment.missing["node"] = "node and npm are not on this machine (Debian: apt-get install npm)"
         return
     home, pins = SCRATCH / "node", PEERS / "package.json"
     if not _is_current(home, pins):
-        print("installing Express, axios and fastify into .bench/ …", flush=True)
+        print("installing the peers of npm into .bench/ …", flush=True)
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         shutil.copy(pins, home / "package.json")

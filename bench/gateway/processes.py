@@ -77,8 +77,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def await_answer(process: subprocess.Popen[bytes], port: int, request: bytes, log: Path) -> None:
-    """Returns once the server answers ``request`` with 200.
+def await_answer(
+    process: subprocess.Popen[bytes], port: int, request: bytes, log: Path, status: bytes = b" 200 "
+) -> None:
+    """Returns once the server answers ``request`` with this status.
 
     Raises:
         DidNotStartError: it ended, or does not within ``START_S``.
@@ -92,7 +94,7 @@ def await_answer(process: subprocess.Popen[bytes], port: int, request: bytes, lo
         ):
             probe.sendall(request)
             answer = probe.recv(65536)
-            if answer.startswith(b"HTTP/1.1 200"):
+            if answer.startswith(b"HTTP/1.1" + status):
                 return
         time.sleep(0.05)
     said = log.read_text(errors="replace")[-2000:]
