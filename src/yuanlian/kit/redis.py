@@ -28,6 +28,7 @@ Word = str | bytes | int | float
 Command = Sequence[Word]
 
 OLDEST_VERSION = (7, 0)
+CHECK_CHANNEL = "yuanlian"
 _AWAY = Text("缓存服务暂不可用", "The cache service is not available")
 # A wrong password or a full memory is no reason to try the next server, but as little an answer.
 _AWAY_ERRORS = (
@@ -48,7 +49,7 @@ class RedisAwayError(ServiceUnavailableError):
 
 
 class RedisRefusedError(Exception):
-    """The server can be reached and cannot be used: password, permission, version."""
+    """The server cannot be used: address, password, permission, version. The message has no secret."""
 
 
 class Notice(NamedTuple):
@@ -109,24 +110,34 @@ class Redis:
         answers: Sequence[Any] = await self._guarded(self._run_many(script, calls))
         return answers
 
-    async def check(self) -> None:
-        """Raises:
-        RedisAwayError: nobody answers. RedisRefusedError: with the reason.
+    async def check(self) -> str:
+        """The server's version, when it lets us do what we have to.
+
+        Raises:
+            RedisRefusedError: it does not, or nobody answers; says what to do.
         """
         try:
             async with asyncio.timeout(self._timeout_s * 3):
-                answer = await self._client.info("server")
-        except exceptions.AuthenticationError as error:
-            raise RedisRefusedError(f"user or password refused ({error})") from error
-        except (exceptions.NoPermissionError, exceptions.ResponseError) as error:
-            raise RedisRefusedError(str(error)) from error
+                versions = _versions(await self._client.info("server"))
+                await self._client.eval("return redis.call('PING')", 1, "yuanlian:check")
+                await self._client.publish(CHECK_CHANNEL, "")
+        except (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError):
+            raise RedisRefusedError("the server wants another user or password") from None
+        except exceptions.NoPermissionError as error:
+            raise RedisRefusedError(f"the user may not do all it has to: {error}") from None
+        except exceptions.RedisClusterException as error:
+            raise RedisRefusedError(
+                f"no cluster answers there; for a server that is none leave ?cluster=true away ({error})"
+            ) from None
+        except (exceptions.InvalidResponse, exceptions.ResponseError) as error:
+            raise RedisRefusedError(_explained(str(error))) from None
         except (*_AWAY_ERRORS, TimeoutError) as error:
-            raise RedisAwayError from error
-        servers = answer.values() if "redis_version" not in answer else [answer]
-        for server in servers:
-            version = str(server["redis_version"])
-            if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
-                raise RedisRefusedError(f"version {version} is older than {OLDEST_VERSION[0]}.0")
+            reason = str(error) or "no answer in time"
+            raise RedisRefusedError(f"nothing answers there, is it running? ({reason})") from None
+        oldest = min(versions)
+        if oldest < OLDEST_VERSION:
+            raise RedisRefusedError(f"version {_dotted(oldest)} is older than {_dotted(OLDEST_VERSION)}")
+        return f"Redis {_dotted(oldest)}"
 
     async def ping(self) -> None:
         await self.execute("PING")
@@ -260,6 +271,24 @@ class Listener:
                 await command
         except (*_AWAY_ERRORS, TimeoutError) as error:
             raise RedisAwayError from error
+
+
+def _versions(answer: Any) -> list[tuple[int, ...]]:
+    """Of one server, or of each node of a cluster."""
+    servers = [answer] if "redis_version" in answer else answer.values()
+    return [tuple(int(part) for part in str(one["redis_version"]).split(".")[:2]) for one in servers]
+
+
+def _dotted(version: Iterable[int]) -> str:
+    return ".".join(str(part) for part in version)
+
+
+def _explained(error: str) -> str:
+    if "NOAUTH" in error or "HELLO must be called" in error or "Authentication required" in error:
+        return "the server wants a password: redis://:PASSWORD@HOST:PORT/0"
+    if "Protocol Error" in error:
+        return "what answers there is no Redis"
+    return error
 
 
 def _without_cluster(url: str) -> tuple[str, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,11 +14,13 @@ from yuanlian.gateway.certificates import CertificateError
 from yuanlian.gateway.routes import DEFAULT_ROUTES
 from yuanlian.gateway.tls import Tls
 from yuanlian.kit.clock import SystemClock
-from yuanlian.kit.database.database import DatabaseRefusedError, DatabaseUnavailableError
+from yuanlian.kit.database.database import DatabaseUnavailableError
 from yuanlian.kit.database.sqlite import SqliteDatabase
+from yuanlian.runtime import servers
 from yuanlian.runtime.console import console, say, table
 from yuanlian.runtime.routing import RoutesRefusedError, RoutesSource
 from yuanlian.runtime.schema import HEAD, is_known, revision_of
+from yuanlian.runtime.service_wiring import refuse_embedded
 from yuanlian.runtime.settings import (
     PREFIX,
     Settings,
@@ -67,6 +70,7 @@ async def _ask_all(settings: Settings) -> int:
     parts: dict[str, Callable[[Settings], Awaitable[str]]] = {
         "settings": _ask_settings,
         "database": _ask_database,
+        **{name: partial(_ask_server, name) for name in servers.asked(settings) if name != "database_url"},
         "routes": _ask_routes,
         "certificates": _ask_certificates,
         "mail": _ask_mail,
@@ -83,16 +87,18 @@ async def _ask_all(settings: Settings) -> int:
 
 async def _ask_settings(settings: Settings) -> str:
     try:
-        refuse_unsupported(settings)
+        if servers.asked(settings):
+            refuse_embedded(settings)
+        else:
+            refuse_unsupported(settings)
     except UnsupportedSettingError as error:
         raise UnfitError(str(error)) from None
     return "this release can follow them"
 
 
 async def _ask_database(settings: Settings) -> str:
-    url = settings.database_url
-    if url is not None and url.partition(":")[0].partition("+")[0] in ("mysql", "mariadb"):
-        return await asyncio.to_thread(_ask_database_server, url)
+    if "database_url" in servers.asked(settings):
+        return await _ask_database_server(settings)
     try:
         path = settings.database_path
     except ValueError as error:
@@ -110,20 +116,26 @@ async def _ask_database(settings: Settings) -> str:
     return _schema_of(str(path), revision)
 
 
-def _ask_database_server(url: str) -> str:
+async def _ask_database_server(settings: Settings) -> str:
     from yuanlian.kit.database.mysql import MysqlDatabase  # its libraries only where it is used
 
+    version = await _ask_server("database_url", settings)
+    database = MysqlDatabase(settings.database_url or "")
     try:
-        database = MysqlDatabase(url)
-        version, warnings = database.check()
-        revision = database.migrate(revision_of)
-    except (ValueError, DatabaseRefusedError, DatabaseUnavailableError) as error:
+        revision = await asyncio.to_thread(database.migrate, revision_of)
+    except DatabaseUnavailableError as error:
         raise UnfitError(f"database_url: {error}") from None
-    for warning in warnings:
-        say(f"note  database: {warning}", "yellow")
     if revision is None:
         return f"{database} answers ({version}); the first start makes its tables"
     return _schema_of(f"{database} ({version})", revision)
+
+
+async def _ask_server(name: str, settings: Settings) -> str:
+    try:
+        return await servers.ask(settings, name)
+    except servers.UnfitServerError as error:
+        url = servers.masked(str(getattr(settings, name)))
+        raise UnfitError(f"{PREFIX}{name.upper()} {url}: {error}") from None
 
 
 def _schema_of(database: str, revision: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import sys
 from functools import partial
@@ -11,6 +12,7 @@ from rich.console import Console
 from yuanlian.kit.observe.logs import Log, configure
 from yuanlian.runtime.datadir import DataDirLock
 from yuanlian.runtime.listening import Addresses
+from yuanlian.runtime.servers import refuse_unfit
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 
 
@@ -21,6 +23,8 @@ def gateway(settings: Settings) -> None:
     from yuanlian.runtime import edge_process, supervisor
 
     console, log = _speak(settings)
+    if settings.is_distributed:
+        asyncio.run(refuse_unfit(settings))
 
     def greet(addresses: Addresses) -> None:
         console.print(f"\n[bold]园联 Yuanlian[/bold] gateway  {addresses.public}")
@@ -56,16 +60,18 @@ def service(name: str, settings: Settings, *, demo: bool) -> None:
     what ``launcher.run`` does: it did not start; nothing is left running.
     """
     from yuanlian.runtime import launcher
+    from yuanlian.runtime.demo.load import load_demo
+    from yuanlian.runtime.service_wiring import refuse_embedded
     from yuanlian.runtime.service_wiring import service as wire
 
     _refuse_public(settings.services_host)
+    refuse_embedded(settings)
     console, log = _speak(settings)
+    asyncio.run(refuse_unfit(settings))
 
     def greet(addresses: Addresses) -> None:
         console.print(f"\n[bold]园联 Yuanlian[/bold] {name}  {addresses.public}   只供网关 for gateways only")
         console.print(f"管理端 admin  {addresses.admin}/health  /metrics  /services\n")
-
-    from yuanlian.runtime.demo.load import load_demo
 
     launcher.run(settings, log, wire=partial(wire, name), load=load_demo if demo else None, ready=greet)
 
