@@ -179,7 +179,7 @@ def test_check_tells_settings_their_source_and_that_all_is_well(run: Run, data: 
 @pytest.mark.parametrize(
     ("settings", "finding"),
     [
-        ({"bus_url": "amqp://guest:geheim@127.0.0.1"}, "FAIL  settings: bus_url"),
+        ({"bus_url": "kafka://guest:geheim@127.0.0.1"}, "FAIL  settings: bus_url"),
         ({"database_url": "postgresql:///x"}, "FAIL  database: database_url"),
         ({"database_url": "sqlite:///text.db"}, "FAIL  database: text.db: file is not a database"),
         ({"routes": "text.db"}, "FAIL  routes: text.db, line 1"),
@@ -202,7 +202,7 @@ def test_check_finds_what_is_unfit(
     ("change", "finding"),
     [
         ({}, "ok database: yuanlian@127.0.0.1:"),
-        ({"password": "geheim"}, "FAIL database: database_url: yuanlian@127.0.0.1:"),
+        ({"password": "geheim"}, "FAIL database: YUANLIAN_DATABASE_URL mysql://yuanlian:********@127.0.0.1:"),
         ({"database": "yuanlian_none"}, "there is no such database"),
         ({"port": "1"}, "nothing answers there"),
         ({"database": ""}, "the user or the database is missing"),
