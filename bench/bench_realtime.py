@@ -61,6 +61,9 @@ class FrameSizes:
     def close(self, code: int) -> None:
         raise RuntimeError(f"closed with {code}")
 
+    def resync(self) -> None:
+        raise RuntimeError("events were lost")
+
 
 # The subscribers' process
 

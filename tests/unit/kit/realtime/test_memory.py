@@ -22,6 +22,9 @@ class Listener:
     def close(self, code: int) -> None:
         pass
 
+    def resync(self) -> None:
+        pass
+
 
 class Time:
     def __init__(self) -> None:

@@ -168,6 +168,9 @@ class Socket:
     def close(self, code: int) -> None:
         self.closed.append(code)
 
+    def resync(self) -> None:
+        raise AssertionError("nothing is lost here")
+
 
 class World:
     def __init__(self, folder: Path) -> None:
