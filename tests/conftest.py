@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+from types import FrameType
+
 from hypothesis import settings
 
 settings.register_profile("yuanlian", deadline=None)
 settings.load_profile("yuanlian")
+
+
+def pytest_configure() -> None:
+    """A run that is told to end stops what it has started, as after Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
