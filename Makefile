@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up up-distributed servers test lint fmt lock bench-gateway bench-checkin bench-realtime bench-bus clean
+.PHONY: help up up-distributed servers test lint fmt lock bench-gateway bench-checkin bench-realtime bench-cache bench-bus clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench-checkin: $(STAMP) ## durable check-ins per second, beside the usual way; S
 
 bench-realtime: $(STAMP) ## board deliveries per second
 	@$(BIN)/python -m bench.bench_realtime $(ARGS)
+
+bench-cache: $(STAMP) ## what a cached value costs, in memory and over Redis
+	@$(BIN)/python -m bench.bench_cache $(ARGS)
 
 bench-bus: $(STAMP) ## messages per second through outbox, relay and bus; ARGS="--rabbitmq": beside aio-pika
 	@$(BIN)/python -m bench.bench_bus $(ARGS)

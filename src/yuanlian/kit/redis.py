@@ -29,6 +29,8 @@ Command = Sequence[Word]
 
 OLDEST_VERSION = (7, 0)
 CHECK_CHANNEL = "yuanlian"
+MOST_COMMANDS = 64
+"""Under way at once, and so connections: each has one to itself."""
 _AWAY = Text("缓存服务暂不可用", "The cache service is not available")
 # A wrong password or a full memory is no reason to try the next server, but as little an answer.
 _AWAY_ERRORS = (
@@ -78,6 +80,7 @@ class Redis:
         self._timeout_s = timeout_s
         self._rest_s = rest_s
         self._resting_until = 0.0
+        self._slots = asyncio.Semaphore(MOST_COMMANDS)
         # Time is kept here: with a time-out of its own the driver waits through asyncio.wait_for, which
         # in Python 3.11 loses a cancellation that comes as the wait ends, and tasks could not be stopped.
         options: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": timeout_s}
@@ -172,16 +175,17 @@ class Redis:
 
     async def _guarded(self, answer: Any) -> Any:
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        if now < self._resting_until:
-            answer.close()
-            raise RedisAwayError
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await answer
-        except (*_AWAY_ERRORS, TimeoutError) as error:
-            self._resting_until = loop.time() + self._rest_s
-            raise RedisAwayError from error
+        # In a burst commands wait here, and their time begins when a connection is theirs.
+        async with self._slots:
+            if loop.time() < self._resting_until:
+                answer.close()
+                raise RedisAwayError
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await answer
+            except (*_AWAY_ERRORS, TimeoutError) as error:
+                self._resting_until = loop.time() + self._rest_s
+                raise RedisAwayError from error
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Command) -> Any:
         try:
