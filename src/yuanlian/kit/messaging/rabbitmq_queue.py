@@ -26,6 +26,9 @@ from yuanlian.kit.messaging.waiting import Signal, pause_after
 
 PREFETCH_BATCHES = 4
 """Batches that RabbitMQ may have handed out and not yet heard of: one at hand, the others on their way."""
+GATHER = 0.03
+"""Seconds between two batches that are not full: an idle consumer takes a message at once, a busy one takes
+what has gathered, because a transaction of forty rows costs little more than one of four."""
 CANCEL_S = 5.0
 
 _log = structlog.get_logger("bus")
@@ -104,6 +107,8 @@ class RabbitMqQueue:
             await self._take([self._ready.popleft() for _ in range(size)])
             if self._failures:
                 await self._stopped.within(pause_after(self._failures))
+            elif len(self._ready) < self._limit:
+                await self._stopped.within(GATHER)
         self._ready.clear()
         self._lane = None
 
