@@ -20,6 +20,7 @@ from yuanlian.gateway.head import (
 )
 from yuanlian.gateway.http import Headers, RefusedError, Request, choose_request_id
 from yuanlian.gateway.limits import Limits
+from yuanlian.gateway.remembered import HeaderBlock, read_line
 from yuanlian.kit.errors import AppError, PayloadTooLargeError, ValidationError
 from yuanlian.kit.i18n import Text
 
@@ -66,8 +67,9 @@ class Intake:
     ``continue_wanted``: the client waits for ``100 Continue`` before its body."""
 
     __slots__ = ("_beginning", "_begun", "_body", "_body_bytes", "_body_fed", "_body_limit", "_chunked",
-                 "_client", "_fed", "_headers", "_limits", "_parser", "_partial_head", "_reader", "_request",
-                 "_since", "_target", "continue_wanted", "stage", "stream", "upgrading")  # fmt: skip
+                 "_client", "_fed", "_headers", "_known", "_limits", "_parser", "_partial_head", "_reader",
+                 "_request", "_since", "_target", "continue_wanted", "stage", "stream",
+                 "upgrading")  # fmt: skip
 
     def __init__(self, reader: Reader, client: tuple[str, int], limits: Limits) -> None:
         self._reader = reader
@@ -87,6 +89,7 @@ class Intake:
         self._body_bytes = 0
         self._body_limit = 0
         self._body_fed = 0
+        self._known: HeaderBlock | None = None
         self.stage = _IDLE
         self.upgrading: Request | None = None
         self.stream: StreamedBody | None = None
@@ -100,6 +103,12 @@ class Intake:
             RefusedError: a limit is exceeded, or the request cannot be understood.
         """
         before = self.stage
+        known = self._known
+        if known is not None and before is _IDLE and type(data) is bytes and data.endswith(known.block):
+            request = self._repeated(data, known)
+            if request is not None:
+                self._reader.request_ready(request)
+                return len(data)
         if len(data) > _PIECE and (self._chunked or before is not _BODY):
             data = memoryview(data)[:_PIECE]
         size = len(data)
@@ -121,6 +130,29 @@ class Intake:
             self._check_framing_bytes(size if before is _BODY and not self._begun else 0)
         return size
 
+    def _repeated(self, data: bytes, known: HeaderBlock) -> Request | None:
+        """The request in ``data``, which ends with the headers read last; None: the parser has to see it."""
+        line = read_line(data[: -len(known.block)])
+        if line is None:
+            return None
+        method, target, path, query = line
+        if len(target) > self._limits.target_bytes:
+            return None
+        first = known.first
+        return Request(
+            method,
+            target,
+            path,
+            query,
+            known.headers,
+            first,
+            self._client,
+            "1.1",
+            time.perf_counter(),
+            choose_request_id(first.get(b"x-request-id")),
+            keep_alive=known.keep_alive,
+        )
+
     def _check_unfinished_head(self, size: int) -> None:
         """llhttp keeps an unfinished header to itself, however long: count what went into it. What
         precedes it in its first piece may belong to earlier requests and is not counted."""
@@ -141,6 +173,7 @@ class Intake:
         """Nothing will be fed any more. Parser and intake hold each other: without this they would wait
         for the collector, which looks at what is old as good as never."""
         del self._parser, self._reader
+        self._known = None  # it holds a token
 
     def current(self) -> Request:
         """The request being read, as far as it is known; for the answer to a refusal."""
@@ -214,7 +247,7 @@ class Intake:
         assert request is not None  # llhttp completes heads before messages
         self.stage = _IDLE
         self.continue_wanted = False
-        self._beginning = b""
+        beginning, self._beginning = self._beginning, b""
         if self.stream is not None:
             self._end_stream(self.stream, request)
             return
@@ -222,6 +255,8 @@ class Intake:
             request.body = bytes(self._body)
             self._body = bytearray()
             self._body_bytes = 0
+        elif self._known is None or not beginning.endswith(self._known.block):
+            self._known = HeaderBlock.of(beginning, request)
         if self.upgrading is None:
             self._request = None
             self._reader.request_ready(request)
