@@ -411,6 +411,57 @@ def test_a_clock_that_is_five_minutes_ahead_changes_nothing(world: World, tmp_pa
         world.platform.restart_ended()
 
 
+@pytest.mark.timeout(200)
+def test_a_killed_instance_costs_no_idempotent_request_and_leaves_the_registry(world: World) -> None:
+    """Nobody starts it again here. It stays in the registry for the rest of its life; requests avoid it."""
+    base, victim = world.platform.public, world.platform.parts["tenant-2"]
+    readers = [Reader(base, name) for name in TEACHERS]
+    for reader in readers:
+        reader.start()
+    try:
+        eventually(lambda: all(reader.answered > 20 for reader in readers), within=30)
+        victim.kill()
+        time.sleep(5.0)
+        eventually(lambda: _instances(world, "tenant-service") == 1, within=90)  # lives end after a minute
+    finally:
+        for reader in readers:
+            reader.finish()
+        world.platform.restart_ended()
+    assert [reader.failed for reader in readers] == [[]] * len(readers)
+    eventually(lambda: _instances(world, "tenant-service") == 2, within=30)
+
+
+class Reader(threading.Thread):
+    """Asks for its children again and again."""
+
+    def __init__(self, base: str, username: str) -> None:
+        super().__init__(daemon=True)
+        self._http = httpx.Client(base_url=base, timeout=10, trust_env=False)
+        self._http.headers["authorization"] = f"Bearer {sign_in(self._http, username)['accessToken']}"
+        self._enough = threading.Event()
+        self.answered = 0
+        self.failed: list[tuple[int, str]] = []
+
+    def run(self) -> None:
+        while not self._enough.is_set():
+            answer = self._http.get("/api/tenant/students?limit=5")
+            if answer.status_code == 200:
+                self.answered += 1
+            else:
+                self.failed.append((answer.status_code, answer.text))
+            time.sleep(0.01)
+        self._http.close()
+
+    def finish(self) -> None:
+        self._enough.set()
+        self.join(timeout=20)
+
+
+def _instances(world: World, service: str) -> int:
+    services = httpx.get(f"{world.platform.admin}/services", trust_env=False).json()["services"]
+    return len(services.get(service, ()))
+
+
 def _put_into_outbox(world: World, message: Message) -> None:
     async def put() -> None:
         database = MysqlDatabase(world.installation.database.url)
