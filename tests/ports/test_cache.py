@@ -17,7 +17,7 @@ from tests.support import servers
 
 from deploy.servers.redis import Redis as RedisServer
 from yuanlian.kit.caching.cache import Cache, Space
-from yuanlian.kit.caching.redis import RedisStore
+from yuanlian.kit.caching.redis import CHANNEL, RedisStore
 from yuanlian.kit.channels import Channels
 from yuanlian.kit.errors import TenantRequiredError
 from yuanlian.kit.redis import Redis
@@ -327,6 +327,69 @@ def test_a_drop_reaches_every_process(shared_url: str) -> None:
                     assert time.monotonic() < deadline
                     await asyncio.sleep(0.005)
                 await cards(cache).drop_all()
+
+    run(shared_url, scenario)
+
+
+class SlowToTell(RedisStore):
+    """Its number of a generation arrives late."""
+
+    def __init__(self, redis: Redis, channels: Channels) -> None:
+        super().__init__(redis, channels)
+        self.answered, self.arrives = asyncio.Event(), asyncio.Event()
+
+    async def version(self, prefix: str) -> int:
+        version = await super().version(prefix)
+        self.answered.set()
+        await self.arrives.wait()
+        return version
+
+
+def test_a_generation_that_ends_while_it_is_asked_for_is_not_remembered() -> None:
+    url = servers.redis().url
+
+    async def scenario(cache: Cache) -> None:
+        source = Source("甲")
+        await cards(cache).get("1", source)
+        redis = Redis(url)
+        channels = Channels(redis)
+        store = SlowToTell(redis, channels)
+        other = Cache(store)
+        await channels.start()
+        try:
+            await until(lambda: other._hears)
+            heard = asyncio.Event()
+            channels.listen(CHANNEL, lambda _: heard.set())
+            early = asyncio.ensure_future(cards(other).get("1", source))
+            await store.answered.wait()
+            source.answer = "乙"
+            await cards(cache).drop_all()
+            await heard.wait()
+            store.arrives.set()
+            await early  # may be of before the drop, and is kept by nobody
+            assert await cards(other).get("1", source) == Card("乙")
+        finally:
+            await channels.stop()
+            await redis.close()
+
+    run(url, scenario)
+
+
+def test_a_drop_reaches_a_generation_that_another_process_has_begun_unheard(shared_url: str) -> None:
+    async def scenario(cache: Cache) -> None:
+        source = Source("甲")
+        await cards(cache).get("1", source)
+        before = dict(cache._versions)
+        async with sharing(shared_url) as other:
+            await cards(other).drop_all()
+            await cards(other).get("1", source)
+            await until(lambda: not cache._versions)
+            cache._versions.update(before)  # as if it were still to be heard of
+            source.answer = "乙"
+            await cards(cache).drop("1")
+            cache._versions.clear()
+            assert await cards(cache).get("1", source) == Card("乙")
+            await cards(cache).drop_all()
 
     run(shared_url, scenario)
 

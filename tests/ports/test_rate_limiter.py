@@ -121,6 +121,33 @@ def test_two_processes_share_one_limit() -> None:
     run(server_url, scenario)
 
 
+def test_a_redis_that_does_not_let_us_count_holds_nobody_up(tmp_path: Path) -> None:
+    servers.need(RedisServer)
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    limited = server.url.replace("redis://:", "redis://limited:")
+    password = limited.split("limited:")[1].split("@")[0]
+
+    async def main() -> None:
+        owner, redis = Redis(server.url), Redis(limited)
+        try:
+            await owner.execute(
+                "ACL", "SETUSER", "limited", "on", f">{password}", "~*", "&*", "+@all", "-script"
+            )
+            limiter = RedisRateLimiter(redis, MemoryRateLimiter(SystemClock()))
+            async with asyncio.timeout(10):
+                decisions = [await limiter.hit("k", 2, HOUR_MS) for _ in range(3)]
+            assert [d.allowed for d in decisions] == [True, True, False]
+        finally:
+            await redis.close()
+            await owner.close()
+
+    try:
+        asyncio.run(main())
+    finally:
+        server.stop()
+
+
 def test_without_redis_each_process_counts_for_itself(tmp_path: Path) -> None:
     servers.need(RedisServer)
     server = RedisServer(tmp_path / "redis")

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import servers
@@ -164,6 +165,63 @@ def test_a_change_is_heard_in_every_process(shared_url: str) -> None:
             await until(lambda: heard[-1:] == [[]])
 
     run(shared_url, scenario)
+
+
+def test_a_message_that_nobody_understands_deafens_nobody(shared_url: str) -> None:
+    async def scenario(here: Registry) -> None:
+        heard: list[Sequence[Instance]] = []
+        here.watch("svc", heard.append)
+        async with shared(shared_url) as elsewhere:
+            redis = Redis(shared_url)
+            try:
+                for garbage in (b"", b"{", b"\xff", b'{"name": 5}'):
+                    await redis.execute("PUBLISH", "services", garbage)
+            finally:
+                await redis.close()
+            await elsewhere.register(instance(1))
+            await until(lambda: any(i.id == "i1" for living in heard for i in living))
+            # By the message, long before anybody would find out by looking.
+            await elsewhere.deregister("svc", "i1")
+            await until(lambda: bool(heard) and not heard[-1])
+
+    run(shared_url, scenario)
+
+
+class SlowToAnswer(Redis):
+    pause_s = 0.0
+
+    async def run(self, *asked: Any) -> Any:
+        answer = await super().run(*asked)
+        await asyncio.sleep(self.pause_s)
+        return answer
+
+
+def test_an_answer_of_before_a_goodbye_brings_nobody_back() -> None:
+    url = servers.redis().url
+
+    async def main() -> None:
+        redis = SlowToAnswer(url)
+        channels = Channels(redis)
+        here = RedisRegistry(redis, channels, refresh_s=60)
+        await here.start()
+        await channels.start()
+        try:
+            async with shared(url) as elsewhere:
+                await until(lambda: channels.connected)
+                await elsewhere.register(instance(1, "leaving"))
+                redis.pause_s = 0.3
+                asked = asyncio.ensure_future(here.instances("leaving"))
+                await asyncio.sleep(0.1)
+                await elsewhere.deregister("leaving", "i1")
+                await asked
+                redis.pause_s = 0.0
+                assert await here.instances("leaving") == ()
+        finally:
+            await here.stop()
+            await channels.stop()
+            await redis.close()
+
+    asyncio.run(main())
 
 
 def test_who_is_silent_is_gone_after_its_life_and_who_is_not_stays(shared_url: str) -> None:

@@ -32,7 +32,8 @@ class _Ear:
 
 
 class Channels:
-    """Callbacks run on the event loop, must not block and must not raise."""
+    """Callbacks run on the event loop and must not block. One that raises is logged: what another release,
+    or anybody, publishes on one channel must not deafen the others."""
 
     def __init__(self, redis: Redis, *, quiet_s: float = QUIET_S) -> None:
         self._redis = redis
@@ -91,6 +92,8 @@ class Channels:
             except RedisAwayError as error:
                 if self._open:
                     _log.warning("channels lost", error=repr(error.__cause__))
+            except Exception:  # noqa: BLE001 - a missing permission, say: loud, and not the end of listening
+                _log.exception("channels cannot be listened to")
             finally:
                 self._lose()
                 await listener.close()
@@ -136,13 +139,13 @@ class Channels:
         ears = tuple(self._ears.get(notice.channel, ()))
         if notice.kind == "message":
             for ear in ears:
-                ear.on_message(notice.data)
+                _told(notice.channel, ear.on_message, notice.data)
         elif notice.kind == "subscribe":
             self._open.add(notice.channel)
             self._pause_s = FIRST_PAUSE_S
             self._redis.answers_again()
             for ear in ears:
-                ear.on_open()
+                _told(notice.channel, ear.on_open)
         elif notice.kind == "unsubscribe":
             self._open.discard(notice.channel)
 
@@ -150,4 +153,11 @@ class Channels:
         lost, self._open, self._asked = self._open, set(), set()
         for channel in lost:
             for ear in tuple(self._ears.get(channel, ())):
-                ear.on_lost()
+                _told(channel, ear.on_lost)
+
+
+def _told(channel: str, callback: Callable[..., None], *what: bytes) -> None:
+    try:
+        callback(*what)
+    except Exception:  # noqa: BLE001 - see ``Channels``
+        _log.exception("a listener failed", channel=channel)

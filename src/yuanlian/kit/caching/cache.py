@@ -66,6 +66,7 @@ class Cache:
         self._local: cachebox.LRUCache[str, _Entry] = cachebox.LRUCache(size)
         self._generations: dict[str, int] = {}
         self._generation = 0
+        self._forgotten = 0
         self._versions: dict[str, tuple[int, float]] = {}
         self._flights: dict[str, _Flight] = {}
         self._hears = store is None
@@ -118,6 +119,7 @@ class Cache:
             return
         self._overtake(lambda _, flight: flight.prefix == prefix)
         self._versions.pop(prefix, None)
+        self._forgotten += 1
         # Numbers are never used twice, so that forgetting them all below brings nothing back.
         self._generation += 1
         self._generations[prefix] = self._generation
@@ -129,6 +131,7 @@ class Cache:
         self._local.clear()
         self._generations.clear()
         self._versions.clear()
+        self._forgotten += 1
 
     def _overtake(self, which: Callable[[str, _Flight], bool]) -> None:
         for key, flight in [item for item in self._flights.items() if which(*item)]:
@@ -158,7 +161,9 @@ class Cache:
             if id_ is None:
                 await self.store.drop_all(prefix)
             else:
-                await self.store.drop(prefix, id_, await self.version(self.store, prefix))
+                # Asked for, not remembered: a generation that another process has just begun may hold the
+                # value already, and would keep it.
+                await self.store.drop(prefix, id_, await self.store.version(prefix))
         except ServiceUnavailableError:
             self._owed.add((prefix, id_))
             if self._settling is None or self._settling.done():
@@ -197,8 +202,10 @@ class Cache:
         now = time.monotonic()
         if known is not None and known[1] > now:
             return known[0]
+        forgotten = self._forgotten
         version = await store.version(prefix)
-        if self._hears:
+        # One that was asked for before a new generation was heard of may be of the old one.
+        if self._hears and forgotten == self._forgotten:
             self._versions[prefix] = version, now + VERSION_S
         return version
 

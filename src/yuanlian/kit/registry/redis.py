@@ -99,6 +99,8 @@ class RedisRegistry:
         self._refresh_s = refresh_s
         self._known: dict[str, tuple[Instance, ...]] = {}
         self._listeners: dict[str, list[Listener]] = {}
+        # For each question under way: who said goodbye meanwhile, which its answer may not know.
+        self._asking: dict[str, list[set[str]]] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -135,11 +137,18 @@ class RedisRegistry:
         await self._redis.execute("PUBLISH", NAMES, msgspec.json.encode(_Change(name, instance_id)))
 
     async def instances(self, name: str) -> Sequence[Instance]:
+        gone: set[str] = set()
+        asking = self._asking.setdefault(name, [])
+        asking.append(gone)
         try:
             now, living = await self._redis.run(_LIVING, [_set(name)], [_hash(name, "")])
         except RedisAwayError:
             return self._known.get(name, ())
+        finally:
+            asking[:] = [other for other in asking if other is not gone]
         found = {id_.decode(): _instance(fields) for id_, fields in living}
+        for id_ in gone:
+            found.pop(id_, None)
         for vanished in self._known.get(name, ()):
             if vanished.lastHeartbeat + self._lifetime_ms > int(now):
                 found.setdefault(vanished.id, vanished)
@@ -169,7 +178,10 @@ class RedisRegistry:
         while True:
             self._changed.clear()
             for name in [name for name, listeners in self._listeners.items() if listeners]:
-                await self.instances(name)
+                try:
+                    await self.instances(name)
+                except Exception:  # noqa: BLE001 - what stands there is of no kind that we know: go on
+                    _log.exception("instances not understood", service=name)
             try:
                 async with asyncio.timeout(self._refresh_s):
                     await self._changed.wait()
@@ -183,6 +195,8 @@ class RedisRegistry:
         self._changed.set()
 
     def _dismiss(self, name: str, instance_id: str) -> None:
+        for gone in self._asking.get(name, ()):
+            gone.add(instance_id)
         known = self._known.get(name, ())
         self._learn(name, tuple(instance for instance in known if instance.id != instance_id))
 
