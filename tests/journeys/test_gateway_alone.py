@@ -19,6 +19,7 @@ import httpx
 import pytest
 from tests.support.platform import JWT_SECRET, GatewayAlone, People, Platform, Services, eventually, started
 
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.routes import DEFAULT_ROUTES
 
 SLOW_ROUTE = "\n  - {path: /slow, service: slow, methods: [GET], auth: false, timeoutMs: 20000}\n"
@@ -81,6 +82,29 @@ def test_the_documentation_comes_from_the_services(gateway: GatewayAlone) -> Non
     document = _ask(gateway.public, "/api/openapi.json").json()
     assert "/api/tenant/attendance/events" in document["paths"]
     assert "/api/auth/login" in _ask(gateway.public, "/docs").text
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/api/auth/me", {f"x-{number}": "1" for number in range(97)}),
+        ("/api/auth/me", {"x-long": "as long as may be"}),
+        ("/api/auth/me/" + "<" * 8_000, {}),  # the gateway writes three bytes for each
+    ],
+)
+def test_what_the_gateway_lets_through_is_not_too_large_for_the_services(
+    gateway: GatewayAlone, people: People, path: str, headers: dict[str, str]
+) -> None:
+    token = {"authorization": f"Bearer {people('laoshi').token}"}
+    host, port = gateway.public.removeprefix("http://").split(":")
+    sent = {"host": host, "connection": "close"} | token | headers
+    if "x-long" in sent:
+        sent["x-long"] += "a" * (Limits().head_bytes - sum(len(name) + len(sent[name]) + 4 for name in sent))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 404 " if "<" in path else b"HTTP/1.1 200 "), answer[:200]
 
 
 def test_what_services_say_to_each_other_is_not_for_the_public(

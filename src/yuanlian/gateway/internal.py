@@ -8,6 +8,7 @@ from typing import Any
 
 from yuanlian.contracts.edge import OPENAPI_PATH
 from yuanlian.gateway.http import Request, Response, tokens
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.paths import SafePath, safe_path
 from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.upgrade import UpgradeHandler
@@ -17,6 +18,8 @@ from yuanlian.kit.errors import AuthenticationError, AuthorizationError, NotFoun
 from yuanlian.kit.identity.internal import HEADER, InternalIdentity
 
 WEBSOCKET_PATH = b"/ws"
+LIMITS = Limits(head_bytes=64 * 1024, headers=150, target_bytes=32 * 1024)
+"""Whatever a gateway lets through, written its way (``<`` as ``%3C``) and with all that it adds."""
 LONGEST_BODY = 1 << 40
 LONGEST_S = 3600.0
 """The gateway's route has the limit that counts, for either."""
@@ -76,21 +79,18 @@ class InternalEdge:
             raise NotFoundError
         request.route = f"/{prefix}/**"
         request.tenant_id = request.first.get(b"x-tenant-id", b"").decode("latin-1")
-        request.forwarded = True
-        await service.forward(
-            UpstreamRequest(
-                method=request.method,
-                path=path.text,
-                raw_path=path.normal,
-                query=request.query,
-                headers=request.headers,
-                body=request.body,
-                client=(_origin(request), request.client[1]),
-                scheme=request.first.get(b"x-forwarded-proto", b"http").decode("latin-1"),
-                timeout_s=LONGEST_S,
-            ),
-            response,
+        request.outgoing = UpstreamRequest(
+            method=request.method,
+            path=path.text,
+            raw_path=path.normal,
+            query=request.query,
+            headers=request.headers,
+            body=request.body,
+            client=(_origin(request), request.client[1]),
+            scheme=request.first.get(b"x-forwarded-proto", b"http").decode("latin-1"),
+            timeout_s=LONGEST_S,
         )
+        await service.forward(request.outgoing, response)
 
     def _require_system(self, request: Request) -> None:
         token = request.first.get(_IDENTITY)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from yuanlian.gateway.certificates import CertificateError
 from yuanlian.gateway.handler import Handler
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.peers import nobody
 from yuanlian.gateway.server import GatewayServer
@@ -38,7 +39,8 @@ class AddressInUseError(Refusal):
 @dataclass(frozen=True, slots=True)
 class Listening:
     """A listener to be opened. ``setting``: the one that chooses another port. ``exempt``: whose
-    connections are not counted. ``tls``: None where it speaks plain HTTP."""
+    connections are not counted. ``tls``: None where it speaks plain HTTP. ``limits``: None for those of
+    clients."""
 
     handler: Handler
     host: str
@@ -46,6 +48,7 @@ class Listening:
     setting: str
     exempt: Callable[[str], bool] = nobody
     tls: Tls | None = None
+    limits: Limits | None = None
 
     def url(self, port: int) -> str:
         """Its base URL, once the port is known."""
@@ -86,7 +89,7 @@ def everybody(address: str) -> bool:
 
 def server_for(listening: Listening, observer: Observer) -> GatewayServer:
     tls = listening.tls.context if listening.tls is not None else None
-    return GatewayServer(listening.handler, observer, exempt=listening.exempt, tls=tls)
+    return GatewayServer(listening.handler, observer, listening.limits, listening.exempt, tls)
 
 
 async def listen(server: GatewayServer, listening: Listening) -> str:

@@ -16,7 +16,7 @@ from yuanlian.contracts.queues import QUEUES
 from yuanlian.contracts.tenant import SERVICE as TENANT
 from yuanlian.gateway.admin import Admin
 from yuanlian.gateway.followed_directory import FollowedTenantDirectory
-from yuanlian.gateway.internal import InternalEdge
+from yuanlian.gateway.internal import LIMITS, InternalEdge
 from yuanlian.gateway.openapi import merge
 from yuanlian.gateway.routes import RouteTable
 from yuanlian.gateway.service_client import UpstreamClient
@@ -117,7 +117,12 @@ def service(name: str, settings: Settings, log: Log) -> Platform:
         websocket=None,
         observer=EdgeObserver(log, metrics),
         public=Listening(
-            edge, settings.services_host, settings.services_port, "YUANLIAN_SERVICES_PORT", everybody
+            edge,
+            settings.services_host,
+            settings.services_port,
+            "YUANLIAN_SERVICES_PORT",
+            everybody,
+            limits=LIMITS,
         ),
         admin=Listening(
             admin, settings.admin_host, settings.services_admin_port, "YUANLIAN_SERVICES_ADMIN_PORT"

@@ -11,7 +11,7 @@ from typing import Any
 
 from yuanlian import __version__
 from yuanlian.gateway.admin import Admin
-from yuanlian.gateway.internal import InternalEdge
+from yuanlian.gateway.internal import LIMITS, InternalEdge
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.openapi import merge
 from yuanlian.gateway.origin import TrustedProxies
@@ -112,7 +112,12 @@ def services(settings: Settings, log: Log) -> Platform:
     table = RouteTable([])
     return core.platform(
         public=Listening(
-            edge, settings.services_host, settings.services_port, "YUANLIAN_SERVICES_PORT", everybody
+            edge,
+            settings.services_host,
+            settings.services_port,
+            "YUANLIAN_SERVICES_PORT",
+            everybody,
+            limits=LIMITS,
         ),
         admin=Listening(
             core.admin(lambda: table),
