@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from yuanlian.contracts.attendance import StudentDay
 from yuanlian.contracts.tenant import SERVICE
 from yuanlian.gateway.service_client import InProcessClient
+from yuanlian.kit.caching.cache import Cache
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.http.app import ServiceApp
@@ -79,6 +80,7 @@ class TenantSide:
             identity=self._identity,
             client=client,
             realtime=MemoryHub(),
+            cache=Cache(),
         )
         client.add(SERVICE, service.app)
         return client

@@ -182,6 +182,7 @@ def _tenant(parts: _Parts) -> ServiceModule:
         identity=parts.identity,
         client=parts.client,
         realtime=parts.shared.hub,
+        cache=parts.shared.cache,
     )
 
 

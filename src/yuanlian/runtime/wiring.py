@@ -21,6 +21,7 @@ from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
 from yuanlian.gateway.service_client import InProcessClient
 from yuanlian.gateway.upstreams.asgi import AsgiUpstream
 from yuanlian.gateway.websocket import WebSocketEndpoint
+from yuanlian.kit.caching.cache import Cache
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.identity.internal import InternalIdentity
@@ -252,6 +253,7 @@ def _modules(
             identity=shared.identity,
             client=shared.client,
             realtime=shared.realtime,
+            cache=Cache(),
         ),
         notification_module(
             database=shared.database,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from yuanlian.contracts.tenant import SERVICE
+from yuanlian.kit.caching.cache import Cache
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.http.app import service_app
@@ -24,6 +25,7 @@ from yuanlian.services.tenant.roster import routes as roster
 from yuanlian.services.tenant.tenants import routes as tenants
 from yuanlian.services.tenant.tenants.directory import DatabaseTenantDirectory
 from yuanlian.services.tenant.tenants.service import TenantService
+from yuanlian.services.tenant.tenants.zones import TimeZones
 
 
 def module(
@@ -34,15 +36,17 @@ def module(
     identity: InternalIdentity,
     client: ServiceClient,
     realtime: Realtime,
+    cache: Cache,
 ) -> ServiceModule:
     access = Access(Authorizer(clock))
+    zones = TimeZones(database, cache)
     handlers = [
-        *tenants.routes(TenantService(database, directory, clock)),
+        *tenants.routes(TenantService(database, directory, clock, zones)),
         *tenants.internal_routes(directory),
         *roster.routes(database, access, client, clock, realtime),
         *imports.routes(ImportService(database, access, clock, realtime)),
         *audience.routes(AudienceService(database, access)),
-        *attendance.routes(AttendanceService(database, access, realtime, clock)),
+        *attendance.routes(AttendanceService(database, access, realtime, clock, zones)),
     ]
     return ServiceModule(
         name=SERVICE,

@@ -19,6 +19,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from tests.support.databases import open_database
 
+from yuanlian.kit.caching.cache import Cache
 from yuanlian.kit.clock import ManualClock
 from yuanlian.kit.database.schema import Base
 from yuanlian.kit.errors import NotFoundError
@@ -40,6 +41,7 @@ from yuanlian.services.tenant.tenants.directory import DatabaseTenantDirectory
 from yuanlian.services.tenant.tenants.repository import insert_many
 from yuanlian.services.tenant.tenants.routes import routes as tenant_routes
 from yuanlian.services.tenant.tenants.service import TenantService
+from yuanlian.services.tenant.tenants.zones import TimeZones
 
 NOW = int(datetime(2026, 11, 24, 0, 10, tzinfo=UTC).timestamp() * 1000)  # 08:10 in Shanghai
 KINDERGARTENS = ("a", "b")
@@ -180,10 +182,11 @@ class World:
         self.hub = MemoryHub()
         self.auth = AuthAnswers()
         self.directory = DatabaseTenantDirectory(self.database, self.clock)
+        self.zones = TimeZones(self.database, Cache())
         self._identity = InternalIdentity(SECRET, self.clock)
         access = Access(Authorizer(self.clock))
         handlers = [
-            *tenant_routes(TenantService(self.database, self.directory, self.clock)),
+            *tenant_routes(TenantService(self.database, self.directory, self.clock, self.zones)),
             *roster_routes(self.database, access, self.auth, self.clock, self.hub),
             *import_routes(ImportService(self.database, access, self.clock, self.hub)),
             *audience_routes(AudienceService(self.database, access)),

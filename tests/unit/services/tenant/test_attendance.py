@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from tests.support.databases import open_database
 
 from yuanlian.contracts.attendance import AttendanceUpdated
+from yuanlian.kit.caching.cache import Cache
 from yuanlian.kit.clock import ManualClock
 from yuanlian.kit.database.schema import Base
 from yuanlian.kit.errors import (
@@ -43,6 +44,7 @@ from yuanlian.services.tenant.roster.models import (
     Student,
 )
 from yuanlian.services.tenant.tenants.models import TenantRow
+from yuanlian.services.tenant.tenants.zones import TimeZones
 
 MINUTE = 60_000
 NOW = int(datetime(2026, 11, 24, 0, 10, tzinfo=UTC).timestamp() * 1000)  # 08:10 in Shanghai
@@ -60,7 +62,11 @@ class World:
         self.database = open_database(folder / "test.db")
         self.database.migrate(Base.metadata.create_all)
         self.service = AttendanceService(
-            self.database, Access(Authorizer(self.clock)), MemoryHub(), self.clock
+            self.database,
+            Access(Authorizer(self.clock)),
+            MemoryHub(),
+            self.clock,
+            TimeZones(self.database, Cache()),
         )
 
     async def fill(self) -> None:

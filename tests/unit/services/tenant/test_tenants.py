@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from tests.unit.services.tenant.roster_world import World, head, mother, operator, run
 
+from yuanlian.kit.errors import NotFoundError
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.tenancy.directory import Tenant
 from yuanlian.services.tenant.tenants.directory import CACHE_LIMIT, FOUND_MS, MISSING_MS
@@ -199,5 +201,31 @@ def test_the_edge_has_a_kindergarten_at_hand_until_it_changes_or_ages(tmp_path: 
         assert suspended.status == "suspended"
         world.clock.advance(FOUND_MS)
         assert world.directory.at_hand("a") is None
+
+    run(tmp_path, scenario)
+
+
+def test_a_time_zone_is_asked_for_once_and_anew_after_a_change(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        zones = world.zones
+        assert (await zones.of("a")).key == "Asia/Shanghai"
+        await world.write("a", lambda session: session.execute(update(TenantRow).values(time_zone="UTC")))
+        assert (await zones.of("a")).key == "Asia/Shanghai"
+        changed = await world.as_(operator())("PATCH", "/tenants/a", {"timeZone": "Asia/Urumqi"})
+        assert changed.status == 200
+        assert (await zones.of("a")).key == "Asia/Urumqi"
+        assert (await zones.of("b")).key == "UTC"  # nobody had asked for it before
+
+    run(tmp_path, scenario)
+
+
+def test_a_kindergarten_that_was_asked_for_too_early_is_known_when_it_is_there(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        with pytest.raises(NotFoundError):
+            await world.zones.of("tenant_later")
+        row = TenantRow(id="tenant_later", name="later", time_zone="UTC", created_at=0)
+        await world.write("tenant_later", lambda session: session.add(row))
+        await world.zones.changed("tenant_later")
+        assert (await world.zones.of("tenant_later")).key == "UTC"
 
     run(tmp_path, scenario)

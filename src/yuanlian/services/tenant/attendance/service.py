@@ -40,7 +40,8 @@ from yuanlian.services.tenant.attendance.schemas import (
     ItemError,
     ItemFailure,
 )
-from yuanlian.services.tenant.wording import NO_CLASS, NO_STUDENT, NO_TENANT
+from yuanlian.services.tenant.tenants.zones import TimeZones
+from yuanlian.services.tenant.wording import NO_CLASS, NO_STUDENT
 
 _log = structlog.get_logger("attendance")
 
@@ -51,11 +52,14 @@ EARLIEST_YEAR = 2000
 
 
 class AttendanceService:
-    def __init__(self, database: Database, access: Access, realtime: Realtime, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, access: Access, realtime: Realtime, clock: Clock, zones: TimeZones
+    ) -> None:
         self.database = database
         self._access = access
         self._realtime = realtime
         self._clock = clock
+        self._zones = zones
         self._batcher: Batcher[Submission, AttendanceEventOut] = Batcher(self._record, GROUP)
 
     async def record(
@@ -86,15 +90,21 @@ class AttendanceService:
         """The children whom the caller may see, as they are now. The cursor is taken first, so that
         following from it misses nothing."""
         cursor = await self._realtime.cursor(principal.tenant_id)
-        day_date, students = await self._board(principal, class_id, day)
+        zone = await self._zones.of(principal.tenant_id)
+        day_date, students = await self._board(principal, zone, class_id, day)
         return Board(day_date.isoformat(), class_id, _count(students), students, cursor)
 
     @reads
     def _board(
-        self, session: Session, principal: Principal, class_id: str | None, day: date | None
+        self,
+        session: Session,
+        principal: Principal,
+        zone: ZoneInfo,
+        class_id: str | None,
+        day: date | None,
     ) -> tuple[date, list[BoardStudent]]:
         repository = AttendanceRepository(session)
-        today, zone = self._today(repository, principal)
+        today = local_date(self._clock.now_ms(), zone)
         day_date = _not_after(today, day)
         attributes = self._access.attributes(session, principal, READ)
         visible = self._access.student_candidates(principal, READ, attributes)
@@ -179,10 +189,7 @@ class AttendanceService:
 
     async def zone(self, tenant_id: str) -> ZoneInfo:
         """The tenant's time zone, for dates that clients write."""
-        calendars = await self.database.read(lambda s: AttendanceRepository(s).calendars([tenant_id]))
-        if tenant_id not in calendars:
-            raise NotFoundError(NO_TENANT)
-        return calendars[tenant_id].zone
+        return await self._zones.of(tenant_id)
 
     async def _record(self, submissions: Sequence[Submission]) -> Sequence[AttendanceEventOut | Exception]:
         with tenant_group({s.principal.tenant_id for s in submissions}):
@@ -203,12 +210,6 @@ class AttendanceService:
         except Exception as error:  # noqa: BLE001 - the other items are stored and must be answered
             _log.error("attendance event failed", exc_info=error)
             return InternalError()
-
-    def _today(self, repository: AttendanceRepository, principal: Principal) -> tuple[date, ZoneInfo]:
-        calendar = repository.calendars([principal.tenant_id]).get(principal.tenant_id)
-        if calendar is None:
-            raise NotFoundError(NO_TENANT)
-        return local_date(self._clock.now_ms(), calendar.zone), calendar.zone
 
     def _end_of(self, day: date, today: date, zone: ZoneInfo) -> int | None:
         """When a past day ended, in epoch ms; None for today, which has not."""

@@ -24,6 +24,7 @@ from yuanlian.services.tenant.tenants import repository
 from yuanlian.services.tenant.tenants.directory import to_tenant
 from yuanlian.services.tenant.tenants.models import TenantRow
 from yuanlian.services.tenant.tenants.schemas import NewTenant, OwnTenant, TenantChange, TenantView
+from yuanlian.services.tenant.tenants.zones import TimeZones
 from yuanlian.services.tenant.wording import NO_TENANT
 
 
@@ -41,11 +42,13 @@ class TenantService:
         database: Database,
         directory: HearsOfChanges,
         clock: Clock,
+        zones: TimeZones,
         isolations: Collection[str] = ("shared",),
     ) -> None:
         self.database = database
         self._directory = directory
         self._clock = clock
+        self._zones = zones
         self._isolations = isolations
 
     @reads
@@ -70,13 +73,17 @@ class TenantService:
 
     async def create(self, principal: Principal, body: NewTenant) -> TenantView:
         row = await self._create(principal, body)
-        self._directory.changed(to_tenant(row))
+        await self._tell(row)
         return _view(row)
 
     async def change(self, principal: Principal, tenant_id: str, body: TenantChange) -> TenantView:
         row = await self._change(principal, tenant_id, body)
-        self._directory.changed(to_tenant(row))
+        await self._tell(row)
         return _view(row)
+
+    async def _tell(self, row: TenantRow) -> None:
+        self._directory.changed(to_tenant(row))
+        await self._zones.changed(row.id)
 
     @writes
     def _create(self, session: Session, principal: Principal, body: NewTenant) -> TenantRow:
