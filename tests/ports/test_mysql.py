@@ -14,9 +14,12 @@ from sqlalchemy import event, insert, select, text, update
 from sqlalchemy.orm import Session
 from tests.ports.cutting_proxy import Cut, CuttingProxy
 from tests.ports.database_world import (
+    NOTES,
+    TOYS,
     Base,
     Meeting,
     Place,
+    Toy,
     at_once,
     beside,
     closing,
@@ -31,6 +34,7 @@ from tests.support.databases import open_database, using
 from deploy.servers.mariadb import DATABASE, PASSWORD, USER, MariaDb
 from yuanlian.kit.database import mysql
 from yuanlian.kit.database.batching import Batcher
+from yuanlian.kit.database.bulk import insert_rows
 from yuanlian.kit.database.database import (
     DatabaseRefusedError,
     DatabaseUnavailableError,
@@ -77,6 +81,33 @@ def _places(*keys: str) -> Callable[[Session], None]:
 
 def _counts(session: Session) -> dict[str, int]:
     return {place.key: place.count for place in session.scalars(select(Place))}
+
+
+# -- many rows ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [None, 'says "hello"'])
+def test_rows_go_in_binary_also_when_a_column_of_them_is_empty(play: Play, name: str | None) -> None:
+    """They went as text, and their JSON with a backslash before every quotation mark."""
+
+    def work(session: Session) -> int:
+        before = _executions(session)
+        insert_rows(session, TOYS, [("a", "ball", name), ("a", "kite", name)])
+        insert_rows(session, NOTES, [(None, "one"), (None, "two")])
+        return _executions(session) - before
+
+    async def scenario(database: MysqlDatabase) -> None:
+        with across_tenants("a test"):
+            executed = await database.write(work)
+            assert await database.read(lambda s: [*s.scalars(select(Toy.name))]) == [name, name]
+        assert await database.read(notes) == ["one", "two"]
+        assert executed == 2 + 1  # and the question itself
+
+    play(scenario)
+
+
+def _executions(session: Session) -> int:
+    return int(session.execute(text("SHOW SESSION STATUS LIKE 'Com_stmt_execute'")).one()[1])
 
 
 # -- others at the same rows --------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Dialect, Insert, Table, insert
@@ -32,8 +33,35 @@ def insert_rows(session: Session, table: Table, rows: Sequence[Row], statement: 
         return
     check_rows(table, rows)
     connection = session.connection()
-    plain = _plain(table) if statement is None else statement
-    connection.exec_driver_sql(_compiled(plain, connection.dialect), list(rows))
+    names = tuple(table.c.keys())
+    if statement is None:
+        statement = _plain(table)
+        if connection.dialect.name != "sqlite":
+            names, rows = _without_empty_columns(table, names, rows)
+    connection.exec_driver_sql(_compiled(statement, connection.dialect, names), list(rows))
+
+
+def _without_empty_columns(
+    table: Table, names: tuple[str, ...], rows: Sequence[Row]
+) -> tuple[tuple[str, ...], Sequence[Row]]:
+    """A column without a value in any row gives no type, and without types MariaDB takes no rows in binary:
+    they would go as text, of which escaping and parsing JSON alone costs as much as all the rest."""
+    empty = {at for at in _omissible(table) if all(row[at] is None for row in rows)}
+    if not empty:
+        return names, rows
+    kept = [at for at in range(len(names)) if at not in empty]
+    pick = itemgetter(*kept) if len(kept) > 1 else lambda row: (row[kept[0]],)
+    return tuple(names[at] for at in kept), [pick(row) for row in rows]
+
+
+@lru_cache(maxsize=100)
+def _omissible(table: Table) -> tuple[int, ...]:
+    """Places of the columns that are NULL, or numbered by the database, when nothing is said of them."""
+    return tuple(
+        at
+        for at, column in enumerate(table.c)
+        if (column.nullable or column is table.autoincrement_column) and column.server_default is None
+    )
 
 
 @lru_cache(maxsize=100)
@@ -41,7 +69,6 @@ def _plain(table: Table) -> Insert:
     return insert(table)
 
 
-@lru_cache(maxsize=100)
-def _compiled(statement: Insert, dialect: Dialect) -> str:
-    columns = statement.table.c.keys()
-    return str(statement.compile(dialect=dialect, column_keys=columns))
+@lru_cache(maxsize=500)
+def _compiled(statement: Insert, dialect: Dialect, names: tuple[str, ...]) -> str:
+    return str(statement.compile(dialect=dialect, column_keys=names))
