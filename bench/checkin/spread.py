@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncmy
-from sqlalchemy import make_url
+from sqlalchemy import Connection, inspect, make_url
 
 from bench.checkin.contender import Contender, Count
 from bench.checkin.dataset import Dataset
@@ -46,6 +46,7 @@ class Spread(Contender):
             self._running.append(server)
         database = MysqlDatabase(self.mariadb.url)
         self.fill(database, dataset)
+        database.migrate(_analyze)  # as a server does by itself some time after an import
         asyncio.run(database.close())
 
     def close(self) -> None:
@@ -75,6 +76,11 @@ class Spread(Contender):
 
     def _servers(self) -> list[Server]:
         return [self.mariadb, self.rabbitmq, *([self.redis] if self.with_redis else [])]
+
+
+def _analyze(connection: Connection) -> None:
+    tables = inspect(connection).get_table_names()
+    connection.exec_driver_sql(f"ANALYZE TABLE {', '.join(tables)}").all()
 
 
 async def _connect(
