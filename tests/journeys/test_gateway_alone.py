@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -256,6 +257,23 @@ def test_a_worker_that_hangs_is_ended_and_replaced(services: Services, tmp_path:
             lambda: victim not in gateway.workers() and _health(gateway)["status"] == "healthy", within=60
         )
         assert any(entry["message"] == "worker does not answer; killed" for entry in gateway.logs())
+        assert gateway.stop() == 0
+
+
+def test_a_machine_that_can_start_no_worker_for_a_while_gets_one_later(
+    services: Services, tmp_path: Path
+) -> None:
+    with started(GatewayAlone(tmp_path, services.public)) as gateway:
+        assert gateway.process is not None
+        supervisor, victim = gateway.process.pid, gateway.workers()[0]
+        eventually(lambda: _health(gateway)["status"] == "healthy")  # all that it needs is loaded
+        before = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (0, before[1]))  # no new files
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: any(entry["message"] == "no worker can be started" for entry in gateway.logs()))
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
+        eventually(lambda: _health(gateway)["status"] == "healthy", within=30)
+        assert len(gateway.workers()) == 2
         assert gateway.stop() == 0
 
 

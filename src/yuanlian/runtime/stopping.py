@@ -93,14 +93,22 @@ def heeding_hangups(stop: Stop, reload: Chore) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def beside(chores: Iterable[Chore]) -> AsyncIterator[None]:
-    """What goes on beside the requests, and ends with them."""
+    """What goes on beside the requests, and ends with them; one that ends before, for an error of its own,
+    is told at once."""
     tasks = [asyncio.create_task(chore()) for chore in chores]
+    for task in tasks:
+        task.add_done_callback(_ended)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _ended(chore: asyncio.Task[None]) -> None:
+    if not chore.cancelled() and (error := chore.exception()) is not None:
+        _log.critical("a chore ended", exc_info=error)
 
 
 async def one_after_another(chores: Iterable[Chore]) -> None:

@@ -174,7 +174,11 @@ class Supervisor:
         self._started += 1
         name = f"{index}.{self._started}"
         sockets = [opened.fileno() for opened in self._sockets]
-        worker = await WorkerProcess.spawn(name, [*sockets, self._limits])
+        try:
+            worker = await WorkerProcess.spawn(name, [*sockets, self._limits])
+        except OSError as error:
+            _log.error("no worker can be started", worker=index, reason=str(error))
+            return None
         self._workers[index] = worker
         worker.send(Begin(revealed(self._settings), sockets, index, self._limits, self._limits_key))
         try:

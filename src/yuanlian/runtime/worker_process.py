@@ -49,15 +49,21 @@ class WorkerProcess:
     @classmethod
     async def spawn(cls, name: str, sockets: Sequence[int]) -> WorkerProcess:
         """Starts it; it waits for ``Begin``. A group of its own, so that Ctrl-C in a terminal reaches the
-        supervisor alone."""
+        supervisor alone.
+
+        Raises:
+            OSError: the system has no files, processes or memory left for it.
+        """
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as unless_started:
+            unless_started.enter_context(ours)
             process = subprocess.Popen(  # noqa: S603, ASYNC220 - ourselves; it takes a millisecond
                 [sys.executable, "-m", "yuanlian.runtime.worker", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(), *sockets),
                 stdin=subprocess.DEVNULL,
                 process_group=0,
             )
+            unless_started.pop_all()
         channel: Channel[Order, Report] = await Channel.over(ours, Report)
         return cls(name, process, channel)
 
