@@ -95,7 +95,8 @@ class WebSocketEndpoint:
         for connection in list(self._connections):
             connection.close(CloseCode.GOING_AWAY)
         try:
-            await asyncio.wait_for(self._wait_until_empty(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._wait_until_empty()
         except TimeoutError:
             for connection in list(self._connections):
                 connection.abort()
