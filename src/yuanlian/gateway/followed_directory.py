@@ -105,7 +105,18 @@ class FollowedTenantDirectory:
                 self._known.popitem(last=False)
         return tenant
 
+    def enter(self, tenant: Tenant) -> None:
+        """It has changed, as is known by another way than the feed, which follows one process only."""
+        self._take(Changes("", complete=False, items=(tenant,)))
+
+    def forget(self) -> None:
+        """Changes may have been missed."""
+        self._take(Changes("", complete=True))
+
     async def _enter(self, changes: Changes[Tenant]) -> None:
+        self._take(changes)
+
+    def _take(self, changes: Changes[Tenant]) -> None:
         self._changes += 1
         changed = {tenant.id for tenant in changes.items}
         for key, known in list(self._known.items()):

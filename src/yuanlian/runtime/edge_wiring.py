@@ -147,6 +147,7 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         gateway.websocket = WebSocketTunnel(tunnels)
     else:
         hear(common.channels, revocations)
+        common.tenants.hear(directory.enter, directory.forget)
         health.add("redis", common.redis.ping, vital=False)
         gateway.websocket = websocket = WebSocketEndpoint(
             common.hub, verifier, revocations, directory, client, observer, clock=clock

@@ -96,6 +96,7 @@ def service(name: str, settings: Settings, log: Log) -> Platform:
     chores: list[Chore] = [partial(keep_tidy, database, clock)]
     if name != "tenant":
         chores.append(followed.feed.follow)
+        common.tenants.hear(followed.enter, followed.forget)
 
     async def describe() -> Any:
         return await asyncio.to_thread(_openapi, module)
@@ -175,9 +176,12 @@ def _tenant(parts: _Parts) -> ServiceModule:
     from yuanlian.services.tenant.module import module  # only what this process runs
     from yuanlian.services.tenant.tenants.directory import DatabaseTenantDirectory
 
+    changes = parts.shared.tenants
+    directory = DatabaseTenantDirectory(parts.database, parts.clock, changes.tell)
+    changes.hear(directory.enter, directory.forget)
     return module(
         database=parts.database,
-        directory=DatabaseTenantDirectory(parts.database, parts.clock),
+        directory=directory,
         clock=parts.clock,
         identity=parts.identity,
         client=parts.client,

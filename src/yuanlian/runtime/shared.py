@@ -17,6 +17,7 @@ from yuanlian.kit.registry.redis import RedisRegistry
 from yuanlian.kit.resilience.limiter import RateLimiter
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
 from yuanlian.kit.resilience.redis import RedisRateLimiter
+from yuanlian.kit.tenancy.redis import TenantChanges
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 
 
@@ -33,6 +34,7 @@ class Shared:
     registry: RedisRegistry
     limiter: RateLimiter
     revocations: BroadcastRevocations
+    tenants: TenantChanges
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -77,4 +79,5 @@ def shared(settings: Settings, clock: Clock) -> Shared:
         registry=RedisRegistry(registry_redis, registry_channels),
         limiter=RedisRateLimiter(redis, MemoryRateLimiter(clock)),
         revocations=BroadcastRevocations(redis, clock),
+        tenants=TenantChanges(redis, channels),
     )

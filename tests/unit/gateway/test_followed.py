@@ -210,6 +210,38 @@ def test_a_suspension_is_known_at_once(tmp_path: Path) -> None:
     _run(tmp_path, scenario)
 
 
+def test_a_suspension_that_another_instance_made_is_known_at_once(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.open("tenant_sun", "sun.example.com")
+        directory = FollowedTenantDirectory(world.line)
+        heard: list[Tenant] = []
+        directory.on_change(heard.append)
+        assert await directory.find("tenant_sun") is not None
+        suspended = Tenant("tenant_sun", "tenant_sun", "sun.example.com", status="suspended")
+        directory.enter(suspended)
+        assert heard == [suspended]
+        assert await directory.find("tenant_sun") == suspended
+
+    _run(tmp_path, scenario)
+
+
+def test_what_may_have_been_missed_is_asked_for_anew(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.open("tenant_sun", "sun.example.com")
+        directory = FollowedTenantDirectory(world.line)
+        for _ in range(2):
+            await directory.find("tenant_sun")
+        assert world.line.asked(DIRECTORY_PATH) == 1
+        directory.forget()
+        assert await directory.find("tenant_sun") is not None
+        assert world.line.asked(DIRECTORY_PATH) == 2
+        world.line.cut = True
+        directory.forget()
+        assert await directory.find("tenant_sun") is not None  # nobody answers: as they were
+
+    _run(tmp_path, scenario)
+
+
 def test_known_tenants_outlive_the_service_and_unknown_ones_do_not(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await world.open("tenant_sun", "sun.example.org")

@@ -37,9 +37,13 @@ def to_tenant(row: TenantRow) -> Tenant:
 class DatabaseTenantDirectory:
     """Implements ``TenantDirectory``. Answers are kept for ``FOUND_MS``, "no such tenant" for
     ``MISSING_MS``; ``changed`` drops what is known about a tenant and tells the listeners. ``feed``: for
-    the gateways in other processes; who may have missed a change asks anew about each tenant."""
+    the gateways in other processes; who may have missed a change asks anew about each tenant.
+    ``elsewhere``: tells the other processes of this service, each of which has to ``enter`` it."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, elsewhere: Callable[[Tenant], None] = lambda _: None
+    ) -> None:
+        self._elsewhere = elsewhere
         self._database = database
         self._clock = clock
         self._known: OrderedDict[Key, tuple[Tenant | None, int]] = OrderedDict()
@@ -64,6 +68,16 @@ class DatabaseTenantDirectory:
 
     def changed(self, tenant: Tenant) -> None:
         """Call after the commit that changed (or made) ``tenant``."""
+        self.enter(tenant)
+        self._elsewhere(tenant)
+
+    def forget(self) -> None:
+        """Changes may have been missed."""
+        self._changes += 1
+        self._known.clear()
+
+    def enter(self, tenant: Tenant) -> None:
+        """Some process has changed it."""
         self._changes += 1
         self._known.pop(("id", tenant.id), None)
         # A domain may have become this tenant's, or stopped being it.
