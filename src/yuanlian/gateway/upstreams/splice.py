@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 _EARLY = 64 * 1024
@@ -11,9 +12,10 @@ _EARLY = 64 * 1024
 class End(asyncio.Protocol):
     """One end of a tunnel. Until it is joined it keeps what it hears, ``_EARLY`` bytes and what comes in
     one more read. Implements ``WriteGate``. ``heard``: bytes so far. ``last``: when, on the loop's
-    clock. ``lost`` is called once."""
+    clock. ``paused_at``: when it began to read more slowly than we write. ``lost`` is called once."""
 
-    __slots__ = ("_drained", "_early", "_loop", "_lost", "_other", "heard", "last", "transport")
+    __slots__ = ("_drained", "_early", "_loop", "_lost", "_other", "heard", "last", "paused_at",
+                 "transport")  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, early: bytes, lost: Callable[[], None]) -> None:
         self.transport: asyncio.Transport | None = transport
@@ -24,6 +26,7 @@ class End(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self.heard = len(early)
         self.last = self._loop.time()
+        self.paused_at = math.inf
 
     def join(self, other: End) -> None:
         """To be done for both ends."""
@@ -86,7 +89,9 @@ class End(asyncio.Protocol):
         self._lost()
 
     def pause_writing(self) -> None:
-        self._drained = self._drained or self._loop.create_future()
+        if self._drained is None:
+            self._drained = self._loop.create_future()
+            self.paused_at = self._loop.time()
         if self._other is not None:
             self._other.listen(False)
 
@@ -95,5 +100,6 @@ class End(asyncio.Protocol):
             return
         self._drained.set_result(None)
         self._drained = None
+        self.paused_at = math.inf
         if self._other is not None:
             self._other.listen(True)

@@ -60,10 +60,12 @@ any answer goes to the writer."""
 
 @dataclass(frozen=True, slots=True)
 class TunnelLimits:
-    """``idle_s``: without a byte in either direction. ``linger_s``: for the last bytes to go out."""
+    """``idle_s``: without a byte in either direction. ``stall_s``: one end does not take what the other
+    says. ``linger_s``: for the last bytes to go out."""
 
     tunnels: int = 20_000
     idle_s: float = 300.0
+    stall_s: float = 60.0
     linger_s: float = 5.0
     sweep_s: float = 1.0
 
@@ -202,10 +204,8 @@ class Tunnel:
         self.caller = caller = admitted.caller
         if caller is not None:
             self._until = self._loop.time() + (caller.expires_ms - clock.now_ms()) / 1000
-        try:
-            opened = await admitted.upstream.open_tunnel(admitted.request, admitted.protocol, writer)
-        finally:
-            self._request.instance = admitted.request.instance
+        self._request.outgoing = admitted.request
+        opened = await admitted.upstream.open_tunnel(admitted.request, admitted.protocol, writer)
         if opened is not None:
             self._join(opened, admitted.protocol)
 
@@ -252,12 +252,11 @@ class Tunnel:
             self._upstream.abort()
 
     def check_deadline(self, now: float) -> None:
-        if now >= self._until:
+        ends = [end for end in (self.client, self._upstream) if end is not None]
+        stalled = now >= min(end.paused_at for end in ends) + self._limits.stall_s
+        if stalled or now >= self._until:
             self.abort()
-        elif (
-            self._upstream is not None
-            and now >= max(self.client.last, self._upstream.last) + self._limits.idle_s
-        ):
+        elif self._upstream is not None and now >= max(end.last for end in ends) + self._limits.idle_s:
             self.close()
 
     def _lost(self) -> None:

@@ -331,6 +331,47 @@ def test_silence_ends_a_tunnel() -> None:
     over(scenario, _echo, TunnelLimits(idle_s=0.2, sweep_s=0.05))
 
 
+@pytest.mark.parametrize("switches", [False, True])
+def test_a_client_that_reads_nothing_does_not_keep_its_tunnel(switches: bool) -> None:
+    head = _SWITCHED if switches else b"HTTP/1.1 200 OK\r\n\r\n"
+    limits = TunnelLimits(sweep_s=0.05, stall_s=0.3, linger_s=0.1)
+
+    async def run() -> None:
+        left = asyncio.Event()
+
+        async def serve_(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            writer.write(head)
+            try:
+                while True:
+                    writer.write(bytes(64 * 1024))
+                    await writer.drain()
+            except ConnectionError:
+                left.set()
+
+        async with (
+            listening(serve_) as port,
+            tunnelling(f"http://127.0.0.1:{port}", limits) as (one, tunnels, _),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", one.port, limit=1024)
+            writer.write(_REQUEST)
+            await reader.readuntil(b"\r\n\r\n")
+
+            async def goes_on_talking() -> None:
+                while not left.is_set():
+                    writer.write(b"more")
+                    await asyncio.sleep(0.02)
+
+            talking = asyncio.create_task(goes_on_talking())
+            async with asyncio.timeout(5):
+                await left.wait()
+            await _until(lambda: not len(tunnels))
+            await talking
+            writer.close()
+
+    on_both_loops(run)
+
+
 def test_there_are_only_so_many() -> None:
     async def scenario(one: Edge, tunnels: Tunnels, upstream: HttpUpstream) -> None:
         async with _to(one, "/open/a"):
