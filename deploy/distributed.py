@@ -147,7 +147,9 @@ class Distributed:
     def stop(self) -> None:
         """The gateway first: what it has taken, it finishes."""
         self._stopping = True
-        for part in reversed(self.parts.values()):
+        self.parts["gateway"].terminate()
+        self.parts["gateway"].wait()
+        for part in self.parts.values():
             part.terminate()
         for part in self.parts.values():
             part.wait()

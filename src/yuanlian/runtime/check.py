@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
@@ -31,8 +30,6 @@ from yuanlian.runtime.settings import (
 from yuanlian.runtime.wiring import refuse_unsupported
 
 MAIL_TIMEOUT_S = 5.0
-_MASK = "********"
-_PASSWORD = re.compile(r"(://[^:/@]*:)[^@]*@")
 
 
 class UnfitError(Exception):
@@ -62,8 +59,8 @@ def _shown(value: object) -> str:
     if value is None or value in ((), {}):
         return "-"
     if isinstance(value, SecretStr):
-        return _MASK
-    return _PASSWORD.sub(rf"\1{_MASK}@", ", ".join(value) if isinstance(value, tuple) else str(value))
+        return servers.MASK
+    return servers.masked(", ".join(value) if isinstance(value, tuple) else str(value))
 
 
 async def _ask_all(settings: Settings) -> int:

@@ -15,7 +15,8 @@ from yuanlian.runtime.settings import PREFIX, Settings, origins
 
 ANSWER_S = 4.5
 """All are asked at once; whoever waits for the answer waits no longer than five seconds."""
-_PASSWORD = re.compile(r"(://[^:/@]*:)[^@]*@")
+MASK = "********"
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*@")  # to the last @, which some take for part of the password
 
 _log = structlog.get_logger("runtime")
 
@@ -28,8 +29,9 @@ class UnfitServerError(Exception):
     """What is wrong with one, and what to do; without secrets."""
 
 
-def masked(url: str) -> str:
-    return _PASSWORD.sub(r"\1********@", url)
+def masked(text: str) -> str:
+    """The URLs in a text, without their passwords."""
+    return _PASSWORD.sub(rf"\1{MASK}@", text)
 
 
 def asked(settings: Settings) -> Mapping[str, Callable[[Settings], Awaitable[str]]]:
