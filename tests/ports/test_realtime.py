@@ -16,7 +16,7 @@ from deploy.servers.redis import Redis as RedisServer
 from yuanlian.kit.channels import Channels
 from yuanlian.kit.realtime.hub import Event, Hub
 from yuanlian.kit.realtime.memory import MemoryHub
-from yuanlian.kit.realtime.redis import RedisHub
+from yuanlian.kit.realtime.redis import _PUBLISH, RedisHub, _channel, _keys
 from yuanlian.kit.redis import Redis, RedisAwayError
 
 
@@ -405,6 +405,25 @@ def test_a_client_resumes_in_a_process_that_never_saw_it(shared_stage: Stage) ->
         second.attach(after, ["tenant"])
         assert second.replay(after, before.cursors[0])
         assert after.numbers == [2, 3]
+
+    shared_stage.run(scenario)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'[["tenant"], 5]', b"\xff"])
+def test_an_event_that_nobody_understands_holds_up_none(shared_stage: Stage, garbage: bytes) -> None:
+    async def scenario() -> None:
+        here, listener = await shared_stage.hub(), Listener()
+        here.attach(listener, ["tenant"])
+        await here.publish([event(1)])
+        redis = here.redis  # type: ignore[attr-defined]
+        await redis.run(_PUBLISH, _keys("a"), ["epoch", _channel("a"), 500, 3600, garbage])
+        await here.publish([event(2)])
+        await until(lambda: listener.numbers == [1, 2])
+        assert listener.resyncs == 0
+        newcomer, later = await shared_stage.hub(), Listener()
+        newcomer.attach(later, ["tenant"])
+        assert newcomer.replay(later, listener.cursors[0])
+        assert later.numbers == [2]
 
     shared_stage.run(scenario)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -194,7 +195,8 @@ class _Mirror:
         self._redis = redis
         self._local = local
         self._begun = False
-        self._early: list[bytes] = []
+        # No more than the log has: what is older is found there.
+        self._early: deque[bytes] = deque(maxlen=KEPT_EVENTS)
         self._task: asyncio.Task[None] | None = None
         self._end: Callable[[], None] = lambda: None
         self.complete = asyncio.Event()
@@ -232,8 +234,14 @@ class _Mirror:
         return True
 
     def _event(self, wire: bytes) -> Event:
-        event = _decode_wire(wire)
-        return Event(self._tenant_id, event.channels, lambda: _message(event.message))
+        try:
+            event = _decode_wire(wire)
+            message = _message(event.message)
+        except msgspec.MsgspecError:
+            # Of another release, say. It has its number, and what follows it must not wait for it.
+            _log.exception("a live event is not understood, nobody is told", tenant_id=self._tenant_id)
+            return Event(self._tenant_id, (), {})
+        return Event(self._tenant_id, event.channels, message)
 
     def _catch_up(self) -> None:
         if self._task is not None:
@@ -259,7 +267,7 @@ class _Mirror:
         else:
             for _, wire in events:
                 self._local.deliver(self._event(wire))
-        early, self._early = self._early, []
+        early, self._early = self._early, deque(maxlen=KEPT_EVENTS)
         self.complete.set()
         present = self._local.position(self._tenant_id)[0].encode()
         for message in early:
