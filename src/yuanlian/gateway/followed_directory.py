@@ -49,6 +49,9 @@ class FollowedTenantDirectory:
             client, SERVICE, DIRECTORY_CHANGES_PATH, Changes[Tenant], self._enter, clock
         )
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     async def find(self, tenant_id: str) -> Tenant | None:
         return await self._find(("id", tenant_id))
 
@@ -101,8 +104,7 @@ class FollowedTenantDirectory:
         # What was asked before a change may be older than the change: answer it, do not keep it.
         if before == self._changes:
             self._known[key] = _Known(tenant, self._clock() + (FOUND_S if tenant else MISSING_S))
-            if len(self._known) > CACHE_LIMIT:
-                self._known.popitem(last=False)
+            self._forget()
         return tenant
 
     def enter(self, tenant: Tenant) -> None:
@@ -127,3 +129,8 @@ class FollowedTenantDirectory:
             self._known["id", tenant.id] = _Known(tenant, self._clock() + FOUND_S)
             for listener in self._listeners:
                 listener(tenant)
+        self._forget()
+
+    def _forget(self) -> None:
+        while len(self._known) > CACHE_LIMIT:
+            self._known.popitem(last=False)

@@ -16,7 +16,7 @@ from yuanlian.contracts.auth import SERVICE as AUTH
 from yuanlian.contracts.tenant import DIRECTORY_CHANGES_PATH, DIRECTORY_PATH
 from yuanlian.contracts.tenant import SERVICE as TENANT
 from yuanlian.gateway.feed_follower import GATEWAY
-from yuanlian.gateway.followed_directory import FOUND_S, FollowedTenantDirectory
+from yuanlian.gateway.followed_directory import CACHE_LIMIT, FOUND_S, FollowedTenantDirectory
 from yuanlian.gateway.followed_revocations import FollowedRevocations, StaleError
 from yuanlian.gateway.service_client import InProcessClient
 from yuanlian.kit.clock import SystemClock
@@ -206,6 +206,22 @@ def test_a_suspension_is_known_at_once(tmp_path: Path) -> None:
         await directory.find_by_domain("sun.example.org")
         assert world.line.asked(DIRECTORY_PATH) == before + 1
         following.cancel()
+
+    _run(tmp_path, scenario)
+
+
+def test_however_many_change_only_so_many_are_kept(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        followed = FollowedTenantDirectory(world.line)
+        await followed.feed.ask()
+        half = CACHE_LIMIT * 2 // 3
+        for number in range(2 * half):
+            world.directory.changed(Tenant(f"tenant_{number}", "one of many"))
+            if number in (half, 2 * half - 1):
+                await followed.feed.ask()
+        assert followed.at_hand(f"tenant_{2 * half - 1}") is not None
+        assert followed.at_hand("tenant_0") is None
+        assert len(followed) == CACHE_LIMIT
 
     _run(tmp_path, scenario)
 
