@@ -12,7 +12,7 @@ from tests.support.databases import open_database, using
 from bench.checkin.dataset import Dataset
 from bench.checkin.roster import insert_roster
 from yuanlian.kit.tenancy.scope import across_tenants
-from yuanlian.runtime.schema import upgrade
+from yuanlian.runtime.schema import metadata
 from yuanlian.services.tenant.access import attributes_of_many
 from yuanlian.services.tenant.attendance.repository import AttendanceRepository
 
@@ -46,7 +46,7 @@ def test_after_an_import_a_check_in_reads_the_rows_it_needs_and_no_whole_table(t
 
     with using("mariadb"):
         database = open_database(tmp_path / "mysql.db")
-        database.migrate(upgrade)
+        database.migrate(metadata.create_all)
         database.migrate(_import)
         assert asyncio.run(scene()) < CHILDREN
     told = [statement for statement in joins if "JOIN" in statement.partition("FROM")[2]]

@@ -1,4 +1,4 @@
-"""Multi-row INSERTs for the few tables that are written thousands of times a second.
+"""Statements over many rows, for the few tables that are written and read thousands of times a second.
 
 SQLAlchemy spends as long on the parameters of a row as the database on storing it. Here its statement
 is compiled once per table and the rows go to the driver as they are: 8 instead of 12 us for a row of
@@ -7,18 +7,20 @@ sixteen columns (decision record 0006). The rows are held against the tenant sco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Dialect, Insert, Table, insert
 from sqlalchemy.orm import Session
 
 from yuanlian.kit.tenancy.guard import check_rows
 
+Key = TypeVar("Key")
 Row = tuple[Any, ...]
 """A value for every column of the table, in its order, as a driver takes them: dates as ISO strings."""
+_STEP = 32
 
 
 def insert_rows(session: Session, table: Table, rows: Sequence[Row], statement: Insert | None = None) -> None:
@@ -39,6 +41,14 @@ def insert_rows(session: Session, table: Table, rows: Sequence[Row], statement: 
         if connection.dialect.name != "sqlite":
             names, rows = _without_empty_columns(table, names, rows)
     connection.exec_driver_sql(_compiled(statement, connection.dialect, names), list(rows))
+
+
+def few_lengths(keys: Collection[Key]) -> list[Key]:
+    """The keys for an ``IN (…)``, the last of them repeated up to one of few lengths: every length is a
+    statement of its own, which a database has to prepare before it can run it."""
+    listed = list(keys)
+    wanted = 1 << (len(listed) - 1).bit_length() if len(listed) < _STEP else -(-len(listed) // _STEP) * _STEP
+    return listed + listed[-1:] * (wanted - len(listed))
 
 
 def _without_empty_columns(

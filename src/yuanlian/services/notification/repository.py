@@ -10,7 +10,7 @@ from sqlalchemy import Row, Table, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
-from yuanlian.kit.database.bulk import insert_rows
+from yuanlian.kit.database.bulk import few_lengths, insert_rows
 from yuanlian.services.notification.models import Announcement, Notification, Receipt
 
 RecipientKey = tuple[str, str, str]
@@ -38,7 +38,7 @@ class NotificationRepository:
 
     def told(self, sources: Collection[str]) -> set[RecipientKey]:
         """Who was already told of any of ``sources``."""
-        found = self._session.connection().execute(_TOLD, {"sources": list(sources)})
+        found = self._session.connection().execute(_TOLD, {"sources": few_lengths(sources)})
         return {(tenant, source, recipient) for tenant, source, recipient in found}
 
     def add(self, notifications: Sequence[dict[str, Any]], receipts: Sequence[dict[str, Any]]) -> None:

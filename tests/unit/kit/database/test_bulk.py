@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from tests.support.databases import open_database, technology
 
-from yuanlian.kit.database.bulk import insert_rows
+from yuanlian.kit.database.bulk import few_lengths, insert_rows
 from yuanlian.kit.database.schema import Base as PlatformBase
 from yuanlian.kit.database.schema import TenantOwned
 from yuanlian.kit.errors import TenantRequiredError
@@ -120,3 +120,10 @@ def test_a_repeated_key_is_an_error_unless_the_statement_says_otherwise(write: C
     with tenant_group(["t1", "t2"]):
         [(_, _, _, portions)] = write(work)
         assert portions == 31
+
+
+def test_lists_of_any_length_become_lists_of_few_lengths_with_the_same_keys() -> None:
+    lists = [[f"key_{n}" for n in range(size)] for size in range(129)]
+    padded = [few_lengths(keys) for keys in lists]
+    assert [list(dict.fromkeys(keys)) for keys in padded] == lists
+    assert sorted({len(keys) for keys in padded}) == [0, 1, 2, 4, 8, 16, 32, 64, 96, 128]

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
+from yuanlian.kit.database.bulk import few_lengths
 from yuanlian.kit.database.schema import table_of
 from yuanlian.kit.tenancy.scope import current_tenant
 from yuanlian.services.tenant.access.attributes import Attributes
@@ -73,7 +74,7 @@ def attributes_of_many(session: Session, keys: Collection[TenantUser]) -> dict[T
     Runs inside a scope that covers the tenants (``tenant_group`` for a group commit). One user may
     be in several of them, so the pair decides, not the user alone. Every key is in the answer.
     """
-    users = sorted({user for _, user in keys})
+    users = few_lengths(sorted({user for _, user in keys}))
     taught: dict[TenantUser, set[str]] = {key: set() for key in keys}
     children: dict[TenantUser, set[str]] = {key: set() for key in keys}
     child_classes: dict[TenantUser, set[str]] = {key: set() for key in keys}

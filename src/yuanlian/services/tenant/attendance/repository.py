@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
 from yuanlian.contracts.attendance import Recipient
-from yuanlian.kit.database.bulk import Row, insert_rows
+from yuanlian.kit.database.bulk import Row, few_lengths, insert_rows
 from yuanlian.kit.database.schema import table_of
 from yuanlian.services.tenant.attendance.day import Calendar, Day
 from yuanlian.services.tenant.attendance.models import AttendanceDay, AttendanceEvent
@@ -179,7 +179,8 @@ class AttendanceRepository:
 
     def _execute(self, statement: Select[Any], **keys: Collection[Any]) -> Sequence[Any]:
         """Past the ORM: rows are all that is wanted."""
-        return self._session.connection().execute(statement, {k: list(v) for k, v in keys.items()}).all()
+        lists = {name: few_lengths(values) for name, values in keys.items()}
+        return self._session.connection().execute(statement, lists).all()
 
     # -- reading ------------------------------------------------------------------------------
 
