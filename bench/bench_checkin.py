@@ -94,7 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shape", choices=tuple(RESULTS), default="embedded")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--warm-up", type=float, default=2.0)
-    parser.add_argument("--connections", type=int, default=128)
+    parser.add_argument("--connections", type=int, help="128, or 256 where many processes share the work")
     parser.add_argument("--rate", type=float, default=1000.0, help="of the paced run; 0: no paced run")
     parser.add_argument("--only", choices=("ours", "usual"), help="one side")
     parser.add_argument("--pools", type=int, nargs="+", default=[1, 5], help="pool sizes of the usual way")
@@ -103,7 +103,9 @@ def _options() -> argparse.Namespace:
         "--nice", type=int, default=0, help="-15: before all others, where they use the machine, too (root)"
     )
     parser.add_argument("--save", action="store_true", help="write it into bench/results/")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.connections = options.connections or (256 if options.shape == "distributed" else 128)
+    return options
 
 
 def _contenders(
