@@ -521,3 +521,33 @@ def test_a_flushed_store_brings_nothing_old_back(own_redis: RedisServer) -> None
         run(own_redis.url, scenario)
     finally:
         own_redis.stop()
+
+
+def test_a_store_that_refuses_fails_no_change_and_hears_of_it_when_it_lets_us(own_redis: RedisServer) -> None:
+    password = own_redis.url.split("redis://:")[1].split("@")[0]
+    limited = own_redis.url.replace("redis://:", "redis://limited:")
+
+    async def main() -> None:
+        owner = Redis(own_redis.url)
+        await owner.execute("ACL", "SETUSER", "limited", "on", f">{password}", "~*", "&*", "+@all", "-del")
+        async with sharing(limited) as here, sharing(own_redis.url) as there:
+            with tenant_scope("tenant_a"):
+                source = Source("甲")
+                await cards(there).get("1", source)
+                source.answer = "乙"
+                await cards(here).drop("1")
+                await owner.execute("ACL", "SETUSER", "limited", "+del")
+
+                async def changed() -> bool:
+                    return await cards(there).get("1", source) == Card("乙")
+
+                deadline = time.monotonic() + 10
+                while not await changed():
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.02)
+        await owner.close()
+
+    try:
+        asyncio.run(main())
+    finally:
+        own_redis.stop()

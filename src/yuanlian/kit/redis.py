@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+import structlog
 from redis import exceptions
 from redis.asyncio import Redis as _Client
 from redis.asyncio import RedisCluster as _Cluster
@@ -31,6 +32,7 @@ OLDEST_VERSION = (7, 0)
 CHECK_CHANNEL = "yuanlian"
 MOST_COMMANDS = 64
 """Under way at once, and so connections: each has one to itself."""
+_log = structlog.get_logger("redis")
 _AWAY = Text("缓存服务暂不可用", "The cache service is not available")
 # A wrong password or a full memory is no reason to try the next server, but as little an answer.
 _AWAY_ERRORS = (
@@ -185,6 +187,11 @@ class Redis:
                     return await answer
             except (*_AWAY_ERRORS, TimeoutError) as error:
                 self._resting_until = loop.time() + self._rest_s
+                raise RedisAwayError from error
+            except exceptions.RedisError as error:
+                # It is there and will not: a permission is missing, its disk is full. Said aloud, and as
+                # little an answer; who asked goes on without.
+                _log.error("Redis refuses a command", error=str(error))
                 raise RedisAwayError from error
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Command) -> Any:
