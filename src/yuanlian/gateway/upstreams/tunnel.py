@@ -24,7 +24,13 @@ from yuanlian.gateway.upstreams.http import Opened
 from yuanlian.gateway.upstreams.splice import End
 from yuanlian.gateway.upstreams.upstream import ResponseSink, Upstream, UpstreamRequest
 from yuanlian.kit.clock import Clock
-from yuanlian.kit.errors import AppError, BadGatewayError, InternalError, ServiceUnavailableError
+from yuanlian.kit.errors import (
+    AppError,
+    AuthenticationError,
+    BadGatewayError,
+    InternalError,
+    ServiceUnavailableError,
+)
 from yuanlian.kit.identity.revocation import Revocations
 from yuanlian.kit.observe.entry import AccessLine
 from yuanlian.kit.tenancy.directory import Tenant, TenantDirectory
@@ -85,6 +91,7 @@ class Tunnels:
     ) -> None:
         self._admit = admit
         self._observer = observer
+        self._revocations = revocations
         self._clock = clock
         self._limits = limits or TunnelLimits()
         self.tunnels: set[Tunnel] = set()
@@ -101,7 +108,7 @@ class Tunnels:
         full = self._stopping or len(self.tunnels) >= self._limits.tunnels
         self.tunnels.add(tunnel)
         self._observer.connection_opened("websocket")
-        tunnel.start(self._refuse if full else self._admit, self._clock)
+        tunnel.start(self._refuse if full else self._let_in, self._clock)
         if self._sweeping is None:
             self._sweeping = asyncio.create_task(self._sweep())
         return tunnel.client
@@ -120,6 +127,14 @@ class Tunnels:
         if self._sweeping is not None:
             self._sweeping.cancel()
         await asyncio.sleep(0)
+
+    async def _let_in(self, request: Request, response: ResponseWriter) -> Admitted:
+        """Whose token was revoked between its verification and now, ``_revoked`` did not find yet."""
+        admitted = await self._admit(request, response)
+        caller = admitted.caller
+        if caller is not None and self._revocations.is_revoked(caller.principal, caller.issued_at):
+            raise AuthenticationError
+        return admitted
 
     async def _refuse(self, request: Request, response: ResponseWriter) -> Admitted:
         del request, response  # there is no room for any

@@ -16,8 +16,10 @@ from tests.support.websocket import on_both_loops
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
+from yuanlian.gateway.http import Request
+from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.upstreams.http import HttpUpstream
-from yuanlian.gateway.upstreams.tunnel import TunnelLimits, Tunnels
+from yuanlian.gateway.upstreams.tunnel import Admitted, TunnelLimits, Tunnels
 from yuanlian.kit.clock import SystemClock
 
 ROUTES = """
@@ -319,6 +321,21 @@ def test_a_revoked_member_an_expired_token_and_a_suspended_tenant_lose_their_tun
             assert await stays.recv() == "still here"
 
     over(scenario, _echo, limits)
+
+
+def test_a_member_revoked_while_being_let_in_gets_no_tunnel() -> None:
+    async def scenario(one: Edge, tunnels: Tunnels, upstream: HttpUpstream) -> None:
+        async def admit(request: Request, response: ResponseWriter) -> Admitted:
+            admitted = await one.gateway.admit_tunnel(request, response)
+            await one.revocations.revoke_session("session_user_1", int(time.time()) + 600)
+            return admitted
+
+        one.gateway.tunnels = Tunnels(admit, one.observer, one.revocations, one.tenants, SystemClock())
+        answer = await one.get("/live/a", *_ASKING, one.bearer())
+        assert answer.status == 401
+        assert b"AUTHENTICATION_ERROR" in answer.body
+
+    over(scenario, _echo)
 
 
 def test_silence_ends_a_tunnel() -> None:
