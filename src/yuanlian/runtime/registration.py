@@ -75,5 +75,8 @@ class Registration:
         try:
             for instance in self._instances:
                 await self._registry.register(instance)
+                if not self._instances:
+                    # ``end`` came meanwhile; its goodbye may have been before our word.
+                    await self._registry.deregister(instance.name, instance.id)
         except ServiceUnavailableError:
             _log.warning("not registered: the registry is away", retry_in_s=AWAY_S)
