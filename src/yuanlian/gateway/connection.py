@@ -7,23 +7,25 @@ headers); this file adds the limits, the time-outs and the order. Source: RFC 91
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections import deque
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Coroutine
+from typing import Any, cast
 
 from yuanlian.gateway import exchange
 from yuanlian.gateway.body import is_complete
+from yuanlian.gateway.flow import FlowControl
 from yuanlian.gateway.gathering import GatheringTransport
-from yuanlian.gateway.handler import Handler
+from yuanlian.gateway.handler import Handler, PromptHandler
 from yuanlian.gateway.http import RefusedError, Request
 from yuanlian.gateway.intake import Intake
 from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.peers import Peers
 from yuanlian.gateway.response import ResponseWriter
-from yuanlian.gateway.upgrade import UpgradeHandler
-from yuanlian.gateway.upstreams.upstream import ClientLeftError
+from yuanlian.gateway.upgrade import Upgrade
+from yuanlian.gateway.upstreams.upstream import ClientLeftError, Underway
 from yuanlian.kit.errors import ServiceUnavailableError, ValidationError
 from yuanlian.kit.i18n import Text
 
@@ -35,19 +37,11 @@ _TIMED_OUT = Text("请求发送超时", "The request took too long to arrive")
 _TOO_MANY = Text("同一地址的连接过多", "Too many connections from one address")
 
 
-@dataclass(frozen=True, slots=True)
-class _Upgrade:
-    handler: UpgradeHandler
-    request: Request
-    leftover: bytes
-
-
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(FlowControl):
     """``peers``: the listener's living connections; this one enters and leaves by itself."""
 
-    __slots__ = ("_deadline", "_deaf", "_drained", "_draining", "_handler", "_held", "_intake", "_limits",
-                 "_loop", "_observer", "_paused", "_peer", "_peers", "_queue", "_serving", "_task",
-                 "_write_deadline", "transport")  # fmt: skip
+    __slots__ = ("_deadline", "_deaf", "_draining", "_handler", "_held", "_intake", "_limits", "_loop",
+                 "_observer", "_peer", "_peers", "_queue", "_response", "_work")  # fmt: skip
 
     def __init__(
         self, handler: Handler, observer: Observer, limits: Limits, peers: Peers[HttpConnection]
@@ -57,17 +51,14 @@ class HttpConnection(asyncio.Protocol):
         self._limits = limits
         self._peers = peers
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[Request | _Upgrade | tuple[Request, RefusedError]] = deque()
-        self._task: asyncio.Task[None] | None = None
-        self._serving: Request | None = None
-        self._drained: asyncio.Future[None] | None = None
+        self._queue: deque[Request | Upgrade | tuple[Request, RefusedError]] = deque()
+        self._work: asyncio.Task[None] | Underway | None = None
+        self._response: ResponseWriter | None = None
         self._held = b""
         self._deaf = False
         self._draining = False
-        self._paused = False
         self._deadline = math.inf
-        self._write_deadline = math.inf
-        self.transport: GatheringTransport | None = None
+        super().__init__(limits.write_stall_s)
 
     # --- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -88,7 +79,9 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._take(self._held + data if self._held else data)
-        if self._task is None:
+        if self._queue and self._work is None:
+            self._begin()
+        if self._work is None:
             if not self._deaf:
                 self._await_more()
         elif self._held or self._intake.stream is not None:
@@ -120,29 +113,11 @@ class HttpConnection(asyncio.Protocol):
         if self._intake.stream is not None:
             self._intake.stream.fail(ClientLeftError())
         self._intake.end()
-        request, task = self._serving, self._task
-        if task is None:
+        response, work = self._response, self._work
+        if work is None:
             self._peers.leave(self, self._peer)
-        elif request is None or exchange.may_be_given_up(request):
-            task.cancel()
-
-    def pause_writing(self) -> None:
-        self._drained = self._drained or self._loop.create_future()
-        self._write_deadline = self._loop.time() + self._limits.write_stall_s
-
-    def resume_writing(self) -> None:
-        if self._drained is not None:
-            self._drained.set_result(None)
-            self._drained = None
-            self._write_deadline = math.inf
-
-    @property
-    def writing_paused(self) -> bool:
-        return self._drained is not None
-
-    async def writable(self) -> None:
-        if self._drained is not None:
-            await asyncio.shield(self._drained)
+        elif response is None or exchange.may_be_given_up(response.request):
+            work.cancel()
 
     # --- what the intake reports --------------------------------------------------------------
 
@@ -153,7 +128,9 @@ class HttpConnection(asyncio.Protocol):
         return self._handler.upgrade(request) is not None
 
     def request_ready(self, request: Request) -> None:
-        self._enqueue(request)
+        self._queue.append(request)
+        if self._work is not None or len(self._queue) > 1:
+            self._regulate()
         if not request.keep_alive and is_complete(request.body):
             self._deaf = True
 
@@ -172,35 +149,70 @@ class HttpConnection(asyncio.Protocol):
 
     # --- serving ------------------------------------------------------------------------------
 
-    def _enqueue(self, item: Request | _Upgrade | tuple[Request, RefusedError]) -> None:
+    def _enqueue(self, item: Upgrade | tuple[Request, RefusedError]) -> None:
         self._queue.append(item)
-        if self._task is None:
+        if self._work is None:
             self._deadline = math.inf
-            self._task = self._loop.create_task(self._serve())
+            self._work = self._loop.create_task(self._serve())
         else:
             self._regulate()
 
-    async def _serve(self) -> None:
+    def _begin(self) -> None:
+        """Serves the next request: without a task, where it has to wait for nobody but its upstream."""
+        self._deadline = math.inf
+        handler, request = self._handler, self._queue[0]
+        alone = len(self._queue) == 1 and not self.writing_paused and isinstance(handler, PromptHandler)
+        if alone and isinstance(request, Request) and isinstance(request.body, bytes):
+            self._queue.clear()
+            self._work = exchange.begin(handler, self._respond(request), self._go_on) or self._work
+        else:
+            self._work = self._loop.create_task(self._serve())
+
+    def _go_on(self, rest: Coroutine[Any, Any, None] | None) -> None:
+        """With a request that was begun without a task."""
+        response = self._response
+        assert response is not None  # something was begun
+        if rest is not None:
+            self._work = task = self._loop.create_task(self._serve(rest))
+            task.add_done_callback(functools.partial(self._cut_short, rest))
+            return
+        exchange.write_down(self._observer, response)
+        self._work = self._response = None
+        if self.transport is None:
+            self._peers.leave(self, self._peer)
+        elif not self._can_go_on(response):
+            self._finish(linger=False)
+        elif self._queue:
+            self._work = self._loop.create_task(self._serve())
+        else:
+            self._await_more()
+
+    def _cut_short(self, rest: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step leaves everything as it is."""
+        if self._work is task:
+            rest.close()
+            self._go_on(None)
+
+    async def _serve(self, rest: Coroutine[Any, Any, None] | None = None) -> None:
+        """``rest``: what remains to be done for a request that was begun."""
         try:
+            if rest is not None and not await self._answer(rest):
+                return
             while self._queue:
-                if self._drained is not None:
-                    await self.writable()  # answers do not pile up for a client that does not read them
+                await self.writable()  # answers do not pile up for a client that does not read them
                 item = self._queue.popleft()
                 if self._held:
                     self._take(self._held)
                 if self._paused or self._intake.stream is not None:
                     self._regulate()
-                if isinstance(item, _Upgrade):
+                if isinstance(item, Upgrade):
                     self._hand_over(item)
                     return
                 if isinstance(item, tuple):
-                    self._answer_refusal(*item)
+                    exchange.refuse(self._observer, ResponseWriter(self, item[0], keep_alive=False), item[1])
+                    self._finish(linger=True)
                     return
-                request = self._serving = item
-                response = ResponseWriter(self, request, keep_alive=request.keep_alive and not self._draining)
-                await exchange.serve(self._handler, self._observer, request, response)
-                if not self._can_go_on(response):
-                    self._finish(linger=not is_complete(request.body))
+                if not await self._answer(self._handler.handle(item, self._respond(item))):
                     return
                 if self._queue:
                     await asyncio.sleep(0)  # a long pipeline must not keep the loop from the others
@@ -209,10 +221,25 @@ class HttpConnection(asyncio.Protocol):
                 self.transport.abort()  # nobody would ever serve it again
             raise
         finally:
-            self._task = self._serving = None
+            self._work = self._response = None
             if self.transport is None:
                 self._peers.leave(self, self._peer)
         self._await_more()
+
+    def _respond(self, request: Request) -> ResponseWriter:
+        keep_alive = request.keep_alive and not self._draining
+        response = self._response = ResponseWriter(self, request, keep_alive=keep_alive)
+        return response
+
+    async def _answer(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether the connection can take another request after this one."""
+        response = self._response
+        assert response is not None  # the caller's
+        await exchange.serve(work, self._observer, response)
+        if self._can_go_on(response):
+            return True
+        self._finish(linger=not is_complete(response.request.body))
+        return False
 
     def _regulate(self) -> None:
         """While serving, reading goes on, to notice a client that leaves; but one request more than is
@@ -224,20 +251,6 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._deadline = self._loop.time() + self._limits.body_stall_s
 
-    def _pause_reading(self, pause: bool) -> None:
-        if pause is self._paused or self.transport is None:
-            return
-        self._paused = pause
-        if pause:
-            self.transport.pause_reading()
-        else:
-            self.transport.resume_reading()
-
-    def _answer_refusal(self, request: Request, refusal: RefusedError) -> None:
-        response = ResponseWriter(self, request, keep_alive=False)
-        exchange.refuse(self._observer, request, response, refusal)
-        self._finish(linger=True)
-
     def _can_go_on(self, response: ResponseWriter) -> bool:
         """Whether the connection can take another request."""
         transport = self.transport
@@ -245,7 +258,7 @@ class HttpConnection(asyncio.Protocol):
             transport.abort()  # nothing else tells the client that the body is cut short
         return response.keep_alive and response.finished and transport is not None
 
-    def _hand_over(self, upgrade: _Upgrade) -> None:
+    def _hand_over(self, upgrade: Upgrade) -> None:
         if self.transport is None:
             return
         transport = self.transport.release()
@@ -274,7 +287,7 @@ class HttpConnection(asyncio.Protocol):
         self._deaf = True
         if self.transport is not None:
             self.transport.pause_reading()
-        self._enqueue(_Upgrade(handler, request, leftover))
+        self._enqueue(Upgrade(handler, request, leftover))
 
     def _finish(self, *, linger: bool) -> None:
         """Closes. After a refusal the client may still be sending: closing on unread bytes would
@@ -306,9 +319,9 @@ class HttpConnection(asyncio.Protocol):
 
     def check_deadline(self, now: float) -> None:
         """Called about once a second by the listener."""
-        if (now < self._deadline and now < self._write_deadline) or self.transport is None:
+        if (now < self._deadline and now < self.write_deadline) or self.transport is None:
             return
-        if now >= self._write_deadline:
+        if now >= self.write_deadline:
             self.transport.abort()
             return
         self._deadline = math.inf
@@ -325,12 +338,12 @@ class HttpConnection(asyncio.Protocol):
     def drain(self, *, wait: bool = False) -> None:
         """Answers what was asked, then closes; ``wait``: one who came just now may still ask."""
         self._draining = True
-        idle = self._task is None and (self._intake.idle or self._deaf)
+        idle = self._work is None and (self._intake.idle or self._deaf)
         if idle and not wait and self.transport is not None:
             self.transport.close()
 
     def abort(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        if self._work is not None:
+            self._work.cancel()
         if self.transport is not None:
             self.transport.abort()

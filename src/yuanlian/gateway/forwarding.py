@@ -7,6 +7,8 @@ import re
 
 from yuanlian.gateway.http import Headers, Request, tokens
 from yuanlian.gateway.origin import Origin
+from yuanlian.gateway.remembered import HeaderBlock
+from yuanlian.kit.errors import BadGatewayError
 
 # RFC 9110 §7.6.1, and what the gateway sets or has used up itself.
 _DROPPED = frozenset(
@@ -94,19 +96,26 @@ _PASSES_WITH_IDENTITY = _Verdicts(_DROPPED | {b"authorization"})
 """The access token stays here once its meaning travels as ``X-Identity``."""
 
 
+class WrittenHeaders:
+    """What all requests with the same header block, by the same caller, from the same origin take upstream:
+    ``headers``, and the same as ``lines``."""
+
+    __slots__ = ("headers", "lines", "origin", "who")
+
+    def __init__(self, request: Request, origin: Origin, who: Headers) -> None:
+        self.who = who
+        self.origin = origin
+        self.headers = _lasting(request, origin, who, _PASSES_WITH_IDENTITY)
+        self.lines = written(self.headers)
+
+
 def upstream_headers(
     request: Request, origin: Origin, who: Headers, traced: Headers, *, identified: bool
 ) -> Headers:
     """The client's headers without those that belong to the hop or speak of identity, then ours:
     ``who`` is asking, ``identified`` when that includes ``X-Identity``, in which trace, from where."""
-    passes = _PASSES_WITH_IDENTITY if identified else _PASSES
-    headers = [pair for pair in request.headers if passes[pair[0]]]
-    first = request.first
-    if b"connection" in first:
-        named = _named_by_connection(request)
-        headers = [pair for pair in headers if pair[0] not in named]
-    headers += who
-    body = request.body
+    headers = _lasting(request, origin, who, _PASSES_WITH_IDENTITY if identified else _PASSES)
+    first, body = request.first, request.body
     if not isinstance(body, bytes):
         if body.length is not None:
             headers.append((b"content-length", b"%d" % body.length))
@@ -114,8 +123,41 @@ def upstream_headers(
         headers.append((b"content-length", b"%d" % len(body)))
     headers.append((b"x-request-id", request.request_id.encode("ascii")))
     headers += traced
-    headers += origin.headers
     return headers
+
+
+def repeated_headers(
+    request: Request, block: HeaderBlock, origin: Origin, who: Headers, traced: Headers
+) -> tuple[Headers, bytes]:
+    """``upstream_headers`` of a request without a body by an identified caller, whose ``block`` came before;
+    and the same as lines. ``who`` is compared by identity: a caller who is introduced anew gets another."""
+    known = block.written
+    if known is None or known.who is not who or known.origin is not origin:
+        known = block.written = WrittenHeaders(request, origin, who)
+    own = [(b"x-request-id", request.request_id.encode("ascii")), *traced]
+    return known.headers + own, b"".join([known.lines, b"\r\n".join(map(b": ".join, own)), b"\r\n"])
+
+
+def written(headers: Headers) -> bytes:
+    """As lines.
+
+    Raises:
+        BadGatewayError: a line break in it; the parser lets none through, nobody else may either.
+    """
+    lines = [*map(b": ".join, headers), b""]
+    text = b"".join(lines)
+    if b"\n" in text or b"\r" in text:  # finding none is several times faster than counting ours
+        raise BadGatewayError
+    return b"\r\n".join(lines)
+
+
+def _lasting(request: Request, origin: Origin, who: Headers, passes: _Verdicts) -> Headers:
+    """Those that are not of this request alone."""
+    headers = [pair for pair in request.headers if passes[pair[0]]]
+    if b"connection" in request.first:
+        named = _named_by_connection(request)
+        headers = [pair for pair in headers if pair[0] not in named]
+    return headers + who + origin.headers
 
 
 def _named_by_connection(request: Request) -> frozenset[bytes]:

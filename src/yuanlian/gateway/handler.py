@@ -7,6 +7,7 @@ from typing import Protocol
 from yuanlian.gateway.http import Request
 from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.upgrade import UpgradeHandler
+from yuanlian.gateway.upstreams.upstream import Then, Underway
 
 
 class Handler(Protocol):
@@ -26,3 +27,13 @@ class Handler(Protocol):
         An ``AppError`` raised before the response starts becomes its envelope. Cancelled when the
         client leaves, unless a write was already forwarded whole."""
         ...
+
+
+class PromptHandler:
+    """A ``Handler`` that can do without a task of its own for a request as long as there is nothing to wait
+    for: a task costs as much as everything else that happens to the request. docs/decisions/0015."""
+
+    def begin(self, request: Request, response: ResponseWriter, then: Then) -> Underway | None:
+        """``handle`` for a whole request, as far as it goes at once. Returns who will call ``then``, or None
+        when that was done already. Raises what ``handle`` raises."""
+        raise NotImplementedError

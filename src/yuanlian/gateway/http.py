@@ -18,7 +18,9 @@ from yuanlian.kit.ids import new_id
 if TYPE_CHECKING:
     from yuanlian.gateway.answer_headers import AnswerHeaders
     from yuanlian.gateway.body import StreamedBody
+    from yuanlian.gateway.remembered import HeaderBlock
     from yuanlian.gateway.routes import Route
+    from yuanlian.gateway.upstreams.upstream import UpstreamRequest
 
 Headers = list[tuple[bytes, bytes]]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -40,8 +42,8 @@ class Request(msgspec.Struct):
 
     What has a default is filled in on the way: ``body`` when it is whole or, when it is long, while it
     arrives, ``route`` (the template) and ``matched``, ``tenant_id`` and ``user_id`` once known,
-    ``standing`` (what the route adds to any answer), ``trace_id`` (32 hex digits) and ``forwarded``
-    when an upstream gets it, ``instance`` (``host:port``) when one of several was chosen for it.
+    ``standing`` (what the route adds to any answer), ``trace_id`` (32 hex digits) and ``outgoing``
+    when an upstream gets it. ``block``: where ``headers`` come from when they were read before.
     """
 
     method: str
@@ -56,15 +58,20 @@ class Request(msgspec.Struct):
     request_id: str
     body: bytes | StreamedBody = b""
     keep_alive: bool = True
+    block: HeaderBlock | None = None
     route: str = ""
     tenant_id: str = ""
     user_id: str = ""
     matched: Route | None = None
-    forwarded: bool = False
     scheme: str = "http"
     standing: AnswerHeaders | None = None
     trace_id: str = ""
-    instance: str = ""
+    outgoing: UpstreamRequest | None = None
+
+    @property
+    def instance(self) -> str:
+        """``host:port`` of whom an upstream chose for it."""
+        return self.outgoing.instance if self.outgoing is not None else ""
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""

@@ -150,7 +150,9 @@ class Intake:
             "1.1",
             time.perf_counter(),
             choose_request_id(first.get(b"x-request-id")),
-            keep_alive=known.keep_alive,
+            b"",
+            known.keep_alive,
+            known,
         )
 
     def _check_unfinished_head(self, size: int) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 from yuanlian.gateway.authentication import Authenticator, Caller, TokenVerifier
 from yuanlian.gateway.cors import asked_beforehand
-from yuanlian.gateway.forwarding import upstream_headers
+from yuanlian.gateway.forwarding import repeated_headers, upstream_headers
+from yuanlian.gateway.handler import PromptHandler
 from yuanlian.gateway.http import Headers, Request, tokens
 from yuanlian.gateway.origin import Origin, TrustedProxies
-from yuanlian.gateway.pages import Page, Pages
+from yuanlian.gateway.pages import PATHS, Page, Pages
 from yuanlian.gateway.paths import SafePath, safe_path
 from yuanlian.gateway.rate_limit import limit_key, limit_lines, refusal
 from yuanlian.gateway.response import ResponseWriter
@@ -18,24 +19,25 @@ from yuanlian.gateway.routes import Route, RouteTable
 from yuanlian.gateway.tracing import trace
 from yuanlian.gateway.upgrade import UpgradeHandler
 from yuanlian.gateway.upstreams.tunnel import Admitted, TunnelUpstream
-from yuanlian.gateway.upstreams.upstream import Upstream, UpstreamRequest
+from yuanlian.gateway.upstreams.upstream import PromptUpstream, Then, Underway, Upstream, UpstreamRequest
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import AppError, MethodNotAllowedError, ServiceUnavailableError, ValidationError
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.revocation import Revocations
-from yuanlian.kit.resilience.limiter import RateLimiter
+from yuanlian.kit.resilience.limiter import Decision, RateLimiter
 from yuanlian.kit.tenancy.directory import TenantDirectory
 from yuanlian.kit.tenancy.resolution import TenantResolver
 
 WEBSOCKET_PATH = b"/ws"
+_OURS = frozenset({WEBSOCKET_PATH, *PATHS})
 _DEFAULT_BODY_LIMIT = 1024 * 1024
 _SHORT_BODY = 4096
 """It has mostly arrived with its head: its sender may as well be checked once, when it is whole."""
 _NEEDS_UPGRADE = Text("此地址需要 WebSocket 连接", "This address speaks WebSocket")
 
 
-class Gateway:
+class Gateway(PromptHandler):
     """Implements ``Handler`` for the public listener.
 
     ``upstreams``: by service name, as in the routing table. ``trusted_proxies``: addresses or
@@ -106,11 +108,26 @@ class Gateway:
         if request.method == "OPTIONS" and self._answer_beforehand(request, path, response):
             return
         upstream, outgoing, _ = await self._admit(request, path, response)
-        request.forwarded = True
-        try:
-            await upstream.forward(outgoing, response)
-        finally:
-            request.instance = outgoing.instance
+        request.outgoing = outgoing
+        await upstream.forward(outgoing, response)
+
+    def begin(self, request: Request, response: ResponseWriter, then: Then) -> Underway | None:
+        """``handle`` without waiting, for what is neither a page nor a preflight."""
+        path = safe_path(request.path)
+        normal = path.normal
+        if normal not in _OURS and request.method != "OPTIONS":
+            admitted = self._admit_at_once(request, path, response)
+            if admitted is not None:
+                request.path = normal
+                upstream, request.outgoing, _ = admitted
+                if isinstance(upstream, PromptUpstream):
+                    underway = upstream.begin(request.outgoing, response, then)
+                    if underway is not None:
+                        return underway
+                then(upstream.forward(request.outgoing, response))
+                return None
+        then(self.handle(request, response))
+        return None
 
     async def admit_tunnel(self, request: Request, response: ResponseWriter) -> Admitted:
         """A request for which ``upgrade`` has found the tunnels: the same rules as for any other."""
@@ -137,28 +154,66 @@ class Gateway:
         origin = self._proxies.origin(request)
         traced = trace(request, origin.trusted)
         caller = self._authenticator.authenticate(request) if route.auth else None
-        who = await self._who(request, caller, origin)
+        who = self._who_at_hand(request, caller, origin)
+        if who is None:
+            who = await self._who(request, caller, origin)
         if route.rate_limit is not None:
             key = limit_key(route, request, origin.network)
             decision = await self._limiter.hit(key, *route.rate_limit)
-            response.extra = limit_lines(decision)
-            if not decision.allowed:
-                raise refusal(decision)
+            _count(decision, response)
+        return self._outgoing(request, path, route, origin, traced, caller, who)
+
+    def _admit_at_once(
+        self, request: Request, path: SafePath, response: ResponseWriter
+    ) -> tuple[Upstream, UpstreamRequest, Caller | None] | None:
+        """``_admit`` where the tenant is at hand and the limiter need not ask; None, and nothing is counted,
+        where not."""
+        route = request.matched or self._match(request, path)
+        origin = self._proxies.origin(request)
+        traced = trace(request, origin.trusted)
+        caller = self._authenticator.authenticate(request) if route.auth else None
+        who = self._who_at_hand(request, caller, origin)
+        if who is None:
+            return None
+        if route.rate_limit is not None:
+            key = limit_key(route, request, origin.network)
+            decision = self._limiter.hit_at_once(key, *route.rate_limit)
+            if decision is None:
+                return None
+            _count(decision, response)
+        return self._outgoing(request, path, route, origin, traced, caller, who)
+
+    def _outgoing(
+        self,
+        request: Request,
+        path: SafePath,
+        route: Route,
+        origin: Origin,
+        traced: Headers,
+        caller: Caller | None,
+        who: Headers,
+    ) -> tuple[Upstream, UpstreamRequest, Caller | None]:
         upstream = self._upstreams.get(route.service)
         if upstream is None:
             raise ServiceUnavailableError
+        if request.block is not None and caller is not None:
+            headers, lines = repeated_headers(request, request.block, origin, who, traced)
+        else:
+            headers = upstream_headers(request, origin, who, traced, identified=caller is not None)
+            lines = b""
         outgoing = UpstreamRequest(
-            method="GET" if request.method == "HEAD" else request.method,
-            path=path.text,
-            raw_path=path.normal,
-            query=request.query,
-            headers=upstream_headers(request, origin, who, traced, identified=caller is not None),
-            body=request.body,
-            client=(origin.address, request.client[1]),
-            scheme=origin.scheme,
-            timeout_s=route.timeout_s,
-            retries=route.retries,
-            route=route.path,
+            "GET" if request.method == "HEAD" else request.method,
+            path.text,
+            path.normal,
+            request.query,
+            headers,
+            request.body,
+            (origin.address, request.client[1]),
+            origin.scheme,
+            route.timeout_s,
+            route.retries,
+            route.path,
+            lines=lines,
         )
         return upstream, outgoing, caller
 
@@ -189,15 +244,24 @@ class Gateway:
         response.send(route.cors.preflight(request.first[b"origin"]))
         return True
 
+    def _who_at_hand(self, request: Request, caller: Caller | None, origin: Origin) -> Headers | None:
+        """``_who``, where no tenant has to be looked up; else None."""
+        if caller is None:
+            host = origin.host.decode("latin-1")
+            return [] if self._resolver.nobody_is_meant(_tenant_header(request), host) else None
+        principal = caller.principal
+        request.user_id = principal.user_id
+        tenant = self._resolver.at_hand(principal, _tenant_header(request))
+        if tenant is None:
+            return None
+        request.tenant_id = tenant.id
+        return caller.headers
+
     async def _who(self, request: Request, caller: Caller | None, origin: Origin) -> Headers:
         """How the service is told who is asking."""
-        sent = request.first.get(b"x-tenant-id")
-        header = sent.decode("latin-1") if sent is not None else None
+        header = _tenant_header(request)
         if caller is not None:
-            principal = caller.principal
-            request.user_id = principal.user_id
-            known = self._resolver.at_hand(principal, header)
-            request.tenant_id = (known or await self._resolver.for_principal(principal, header)).id
+            request.tenant_id = (await self._resolver.for_principal(caller.principal, header)).id
             return caller.headers
         tenant = await self._resolver.for_anyone(header, origin.host.decode("latin-1"))
         if tenant is None:
@@ -215,3 +279,14 @@ class Gateway:
 def _is_short(request: Request) -> bool:
     length = request.first.get(b"content-length")
     return length is not None and int(length) <= _SHORT_BODY
+
+
+def _tenant_header(request: Request) -> str | None:
+    sent = request.first.get(b"x-tenant-id")
+    return sent.decode("latin-1") if sent is not None else None
+
+
+def _count(decision: Decision, response: ResponseWriter) -> None:
+    response.extra = limit_lines(decision)
+    if not decision.allowed:
+        raise refusal(decision)

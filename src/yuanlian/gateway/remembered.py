@@ -10,8 +10,12 @@ docs/decisions/0015.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from yuanlian.gateway.http import Headers, Request
+
+if TYPE_CHECKING:
+    from yuanlian.gateway.forwarding import WrittenHeaders
 
 _LONGEST = 2048
 _END = b"\r\n\r\n"
@@ -27,15 +31,17 @@ _NOT_PLAIN = frozenset({b"content-length", b"expect", b"transfer-encoding", b"up
 
 class HeaderBlock:
     """``block``: from the end of the request line to the end of the head. ``headers``, ``first`` and
-    ``keep_alive``: what the parser and our rules made of it; not to be changed."""
+    ``keep_alive``: what the parser and our rules made of it; not to be changed. ``written``: what became
+    of it on the way upstream, last time."""
 
-    __slots__ = ("block", "first", "headers", "keep_alive")
+    __slots__ = ("block", "first", "headers", "keep_alive", "written")
 
     def __init__(self, block: bytes, request: Request) -> None:
         self.block = block
         self.headers: Headers = request.headers
         self.first = request.first
         self.keep_alive = request.keep_alive
+        self.written: WrittenHeaders | None = None
 
     @classmethod
     def of(cls, data: bytes, request: Request) -> HeaderBlock | None:

@@ -41,12 +41,12 @@ class ResponseWriter:
     has left, everything is accepted and thrown away, so that a forwarded write can end in peace.
     """
 
-    __slots__ = ("_bodiless", "_chunked", "_gate", "_head", "_length", "_request", "bytes_out", "extra",
-                 "finished", "keep_alive", "started", "status")  # fmt: skip
+    __slots__ = ("_bodiless", "_chunked", "_gate", "_head", "_length", "bytes_out", "extra", "finished",
+                 "keep_alive", "request", "started", "status")  # fmt: skip
 
     def __init__(self, gate: WriteGate, request: Request, *, keep_alive: bool) -> None:
         self._gate = gate
-        self._request = request
+        self.request = request
         self._head = b""
         self._length: int | None = None
         self._chunked = False
@@ -66,7 +66,7 @@ class ResponseWriter:
         """
         if self.started or not 200 <= status <= 599:
             raise BrokenResponseError(f"status {status}")
-        standing = self._request.standing or STANDARD
+        standing = self.request.standing or STANDARD
         length: int | None = None
         lines: list[bytes] = []
         for name, value in headers:
@@ -78,9 +78,9 @@ class ResponseWriter:
         if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
             raise BrokenResponseError("a line break inside a header")
         beginning = standing.beginnings.get(status) or standing.beginning(status)
-        self._head = b"%b%b\r\n%b%b" % (beginning, self._request.request_id.encode(), self.extra, block)
+        self._head = b"%b%b\r\n%b%b" % (beginning, self.request.request_id.encode(), self.extra, block)
         self._length = length
-        self._bodiless = self._request.method == "HEAD" or status in (204, 304)
+        self._bodiless = self.request.method == "HEAD" or status in (204, 304)
         self.status = status
         self.started = True
 
@@ -138,9 +138,9 @@ class ResponseWriter:
         """Answers ``error`` in its envelope, instead of whatever was started; only before ``sent``."""
         self.started = False
         if isinstance(error, RefusedError):
-            self.send(error_response(error.error, self._request, error.status))
+            self.send(error_response(error.error, self.request, error.status))
         else:
-            self.send(error_response(error, self._request))
+            self.send(error_response(error, self.request))
 
     def _piece(self, chunk: bytes) -> bytes:
         """What goes out for ``chunk``: before it the head if it has not left, around it the framing."""
@@ -158,7 +158,7 @@ class ResponseWriter:
 
     def _take_head(self) -> bytes:
         head, self._head = self._head, b""
-        body = self._request.body
+        body = self.request.body
         if isinstance(body, StreamedBody) and not body.complete:
             self.keep_alive = False  # what is still to come of the request will not be read to its end
             body.answered = True
@@ -167,7 +167,7 @@ class ResponseWriter:
             framing = b"content-length: %d\r\n" % self._length if self.status != 204 else b""
         elif self._bodiless:
             pass
-        elif self._request.version == "1.0":
+        elif self.request.version == "1.0":
             self.keep_alive = False
         else:
             self._chunked = True
@@ -177,4 +177,4 @@ class ResponseWriter:
     def _connection(self) -> bytes:
         if not self.keep_alive:
             return b"connection: close\r\n"
-        return b"connection: keep-alive\r\n" if self._request.version == "1.0" else b""
+        return b"connection: keep-alive\r\n" if self.request.version == "1.0" else b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Protocol
 
 from yuanlian.gateway.http import Request
@@ -20,3 +21,12 @@ class UpgradeHandler(Protocol):
     """
 
     def accept(self, transport: asyncio.Transport, request: Request, leftover: bytes) -> asyncio.Protocol: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A request whose connection ``handler`` takes over, and what has arrived behind it."""
+
+    handler: UpgradeHandler
+    request: Request
+    leftover: bytes

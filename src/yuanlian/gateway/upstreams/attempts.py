@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from yuanlian.kit.errors import AppError, BadGatewayError, GatewayTimeoutError, ServiceUnavailableError
 
 PASSING = frozenset({502, 503, 504})
@@ -38,3 +40,13 @@ class AttemptError(Exception):
         """An answer of ``PASSING`` that is not passed on, because the request will be repeated."""
         error = _OF_STATUS.get(status, BadGatewayError)()
         return cls(error, f"status {status}", unanswered=True, paid=True)
+
+
+class Answer(Protocol):
+    """Who waits for the end of an attempt: a future, or whatever goes on without one."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, status: int, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...

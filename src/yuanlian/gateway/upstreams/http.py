@@ -16,15 +16,23 @@ import structlog
 
 from yuanlian.gateway.upstreams.attempts import AttemptError
 from yuanlian.gateway.upstreams.cluster import Cluster, Member
+from yuanlian.gateway.upstreams.course import Course, PromptAttempt, is_repeatable
 from yuanlian.gateway.upstreams.discovery import InstanceSource
 from yuanlian.gateway.upstreams.ejection import EjectionPolicy
 from yuanlian.gateway.upstreams.health_checks import HealthChecks, HealthPolicy, Unread, health_request
 from yuanlian.gateway.upstreams.http_connection import UpstreamConnection
 from yuanlian.gateway.upstreams.pool import PoolLimits
-from yuanlian.gateway.upstreams.upstream import BodyStream, ResponseSink, UpstreamRequest
-from yuanlian.kit.errors import BadGatewayError, ServiceUnavailableError
+from yuanlian.gateway.upstreams.sending import request_head, stream
+from yuanlian.gateway.upstreams.upstream import (
+    PromptUpstream,
+    ResponseSink,
+    Then,
+    Underway,
+    UpstreamRequest,
+)
+from yuanlian.kit.errors import ServiceUnavailableError
 from yuanlian.kit.resilience.breaker import CircuitBreaker
-from yuanlian.kit.resilience.retry import IDEMPOTENT_METHODS, RetryBudget, RetryPolicy
+from yuanlian.kit.resilience.retry import RetryBudget, RetryPolicy
 
 _log = structlog.get_logger("gateway")
 _SWEEP_S = 0.05
@@ -55,7 +63,7 @@ class Opened(NamedTuple):
     member: Member
 
 
-class HttpUpstream:
+class HttpUpstream(PromptUpstream):
     """Implements ``Upstream`` for the instances that ``source`` names. ``start`` it before the first
     request and ``stop`` it after the last. ``retries``: how many requests were asked again."""
 
@@ -92,44 +100,82 @@ class HttpUpstream:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.cluster.stop()
 
+    def begin(self, request: UpstreamRequest, sink: ResponseSink, then: Then) -> Underway | None:
+        body, route = request.body, request.route
+        member = self.cluster.choose(route)
+        if member is None or not isinstance(body, bytes):
+            return None
+        data = request_head(request, member)
+        again = self._withdraw if request.retries and is_repeatable(request) else None
+        connection = member.pool.take(repeatable=again is not None)
+        if connection is None:
+            return None
+        self._budget.deposit()
+        request.instance = member.name
+        until = self._loop.time() + request.timeout_s
+        attempt = PromptAttempt(self, request, sink, until, member, member.begin(route), connection, then)
+        connection.send(
+            data + body if body else data,
+            sink,
+            until=until,
+            stall_s=request.timeout_s,
+            bodiless=request.method == "HEAD",
+            again=again,
+            answer=attempt,
+        )
+        return attempt
+
     async def forward(self, request: UpstreamRequest, sink: ResponseSink) -> None:
         self._budget.deposit()
-        cluster, route = self.cluster, request.route
-        until = self._loop.time() + request.timeout_s
-        retries = request.retries if request.retries and _repeatable(request) else 0
-        repeated = 0
-        tried: tuple[Member, ...] = ()
+        await self._ask(Course(request, sink, self._loop.time() + request.timeout_s))
+
+    async def go_on(self, course: Course, failure: AttemptError) -> None:
+        """After an attempt that has failed and was counted as such."""
+        await self._may_go_on(course, failure)
+        await self._ask(course)
+
+    async def _ask(self, course: Course) -> None:
+        """Asks until there is an answer, or none to be had."""
+        cluster, request, route = self.cluster, course.request, course.request.route
         while True:
-            member = cluster.choose(route, tried)
+            member = cluster.choose(route, course.tried)
             if member is None:
                 raise ServiceUnavailableError
             request.instance = member.name
             probe = member.begin(route)
-            again = self._withdraw if repeated < retries else None
+            again = self._withdraw if course.repeated < course.retries else None
             try:
-                status = await self._attempt(member, request, sink, until, again)
+                status = await self._attempt(member, request, course.sink, course.until, again)
             except AttemptError as failure:
-                if failure.overload:
-                    member.end(route, probe, failed=None)
-                else:
-                    cluster.failed(member, route, probe)
-                tried += (member,)
-                if failure.unsent and len(tried) < min(_MOST_INSTANCES, len(cluster.members)):
-                    continue
-                wait = self._policy.wait_s(repeated)
-                may = repeated < retries and failure.unanswered and self._loop.time() + wait < until
-                if not (may and (failure.paid or self._withdraw())):
-                    self._report(failure, request)
-                    raise failure.error from None
-                repeated += 1
-                self.retries += 1
-                await asyncio.sleep(wait)
+                self.count_failed(course, member, probe, failure)
+                await self._may_go_on(course, failure)
             except BaseException:
                 member.end(route, probe, failed=None)
                 raise
             else:
                 cluster.answered(member, route, probe, status)
                 return
+
+    def count_failed(self, course: Course, member: Member, probe: bool, failure: AttemptError) -> None:
+        if failure.overload:
+            member.end(course.request.route, probe, failed=None)
+        else:
+            self.cluster.failed(member, course.request.route, probe)
+        course.tried += (member,)
+
+    async def _may_go_on(self, course: Course, failure: AttemptError) -> None:
+        """Returns when somebody may be asked next, and raises when nobody may."""
+        if failure.unsent and len(course.tried) < min(_MOST_INSTANCES, len(self.cluster.members)):
+            return
+        wait = self._policy.wait_s(course.repeated)
+        in_time = self._loop.time() + wait < course.until
+        may = course.repeated < course.retries and failure.unanswered and in_time
+        if not (may and (failure.paid or self._withdraw())):
+            self._report(failure, course.request)
+            raise failure.error from None
+        course.repeated += 1
+        self.retries += 1
+        await asyncio.sleep(wait)
 
     async def open_tunnel(
         self, request: UpstreamRequest, protocol: bytes, sink: ResponseSink
@@ -143,6 +189,7 @@ class HttpUpstream:
         cluster, route = self.cluster, request.route
         until = self._loop.time() + request.timeout_s
         request.headers = [*request.headers, (b"connection", b"upgrade"), (b"upgrade", protocol)]
+        request.lines = b""
         tried: tuple[Member, ...] = ()
         while True:
             member = cluster.choose(route, tried)
@@ -170,7 +217,8 @@ class HttpUpstream:
     ) -> tuple[UpstreamConnection, int]:
         data = request_head(request, member)
         connection = await member.pool.open(until)
-        answer = connection.send(data, sink, until=until, stall_s=request.timeout_s, upgrade=True)
+        answer: asyncio.Future[int] = self._loop.create_future()
+        connection.send(data, sink, until=until, stall_s=request.timeout_s, upgrade=True, answer=answer)
         try:
             return connection, await answer
         except asyncio.CancelledError:
@@ -192,7 +240,8 @@ class HttpUpstream:
         connection = member.pool.take(repeatable=again is not None)
         if connection is None:
             connection = await member.pool.open(until)
-        answer = connection.send(
+        answer: asyncio.Future[int] = self._loop.create_future()
+        connection.send(
             data + body if whole else data,  # type: ignore[operator]  # what ``whole`` says
             sink,
             until=until,
@@ -200,11 +249,12 @@ class HttpUpstream:
             bodiless=request.method == "HEAD",
             more=not whole,
             again=again,
+            answer=answer,
         )
         try:
             if isinstance(body, bytes):
                 return await answer
-            return await _stream(body, connection, answer)
+            return await stream(body, connection, answer)
         except asyncio.CancelledError:
             connection.abandon(answer)
             raise
@@ -244,64 +294,3 @@ class HttpUpstream:
         while True:
             await asyncio.sleep(_SWEEP_S)
             self.cluster.sweep()
-
-
-def request_head(request: UpstreamRequest, member: Member) -> bytes:
-    """The bytes before the body. The client's ``Host`` goes on as it is.
-
-    Raises:
-        BadGatewayError: a line break in it; the parser lets none through, nobody else may either.
-    """
-    query = b"?" + request.query if request.query else b""
-    first = b"%b %b%b HTTP/1.1" % (request.method.encode(), request.raw_path, query)
-    lines = [first, *map(b": ".join, request.headers)]
-    text = b"".join(lines)
-    if b"\n" in text or b"\r" in text:  # finding none is several times faster than counting ours
-        raise BadGatewayError
-    lines.append(b"")
-    head = b"\r\n".join(lines)
-    if b"\nhost: " not in head:
-        host, port = member.address
-        head += b"host: %b:%d\r\n" % (f"[{host}]".encode() if ":" in host else host.encode(), port)
-    body = request.body
-    if not isinstance(body, bytes) and body.length is None:
-        head += b"transfer-encoding: chunked\r\n"
-    return head + b"\r\n"
-
-
-def _repeatable(request: UpstreamRequest) -> bool:
-    if not isinstance(request.body, bytes):
-        return False
-    return request.method in IDEMPOTENT_METHODS or any(
-        name == b"idempotency-key" for name, _ in request.headers
-    )
-
-
-async def _stream(body: BodyStream, connection: UpstreamConnection, answer: asyncio.Future[int]) -> int:
-    """Sends the body as it comes while the answer may come already; an answer that is whole ends both."""
-
-    def sent(sending: asyncio.Task[None]) -> None:
-        error = None if sending.cancelled() else sending.exception()
-        if isinstance(error, Exception):
-            connection.fail(error)
-
-    sending = asyncio.create_task(_send(body, connection))
-    sending.add_done_callback(sent)
-    try:
-        return await answer
-    finally:
-        sending.cancel()
-        await asyncio.wait({sending})
-
-
-async def _send(body: BodyStream, connection: UpstreamConnection) -> None:
-    chunked = body.length is None
-    while True:
-        connection.wait_for_client()
-        piece = await body.read()
-        if not piece:
-            break
-        await connection.send_more(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-    if chunked:
-        await connection.send_more(b"0\r\n\r\n")
-    connection.sent()

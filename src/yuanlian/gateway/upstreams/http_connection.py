@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from yuanlian.gateway.flow import FlowControl
 from yuanlian.gateway.gathering import GatheringTransport
 from yuanlian.gateway.http import Headers
 from yuanlian.gateway.response import BrokenResponseError
-from yuanlian.gateway.upstreams.attempts import PASSING, AttemptError
+from yuanlian.gateway.upstreams.attempts import PASSING, Answer, AttemptError
 from yuanlian.gateway.upstreams.framing import HEAD_BYTES, check_framing, is_too_large
 from yuanlian.gateway.upstreams.upstream import ResponseSink
 from yuanlian.kit.errors import BadGatewayError, GatewayTimeoutError
@@ -26,28 +27,27 @@ if TYPE_CHECKING:
     from yuanlian.gateway.upstreams.pool import Pool
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(FlowControl):
     """``deadline``: on the event loop's clock, when patience with the other side ends; whoever owns
-    connections calls ``check_deadline`` from time to time. ``lost``: it cannot be used any more."""
+    connections calls ``check_deadline`` from time to time. ``lost``: it cannot be used any more. ``poll``:
+    the pool's, to look whether it is quiet."""
 
     __slots__ = ("_again", "_answer", "_answered", "_bodiless", "_broken", "_clients_turn", "_complete",
                  "_discarding", "_head_bytes", "_headers", "_held", "_interim", "_loop", "_owner",
-                 "_parser", "_poll", "_resuming", "_sending", "_sink", "_stall_s", "_started", "_status",
-                 "_until_close", "_upgrading", "_writable", "deadline", "lost", "transport")  # fmt: skip
+                 "_parser", "_resuming", "_sending", "_sink", "_stall_s", "_started", "_status",
+                 "_until_close", "_upgrading", "deadline", "lost",
+                 "poll")  # fmt: skip
 
     def __init__(self, owner: Pool) -> None:
+        super().__init__()
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[int] | None = None
+        self._answer: Answer | None = None
         self._sink: ResponseSink | None = None
-        self._writable: asyncio.Future[None] | None = None
         self._resuming: asyncio.Task[None] | None = None
-        self._poll: select.poll | None = None
-        self._broken = False
-        self._sending = False
-        self._interim = False
-        self.transport: GatheringTransport | None = None
+        self.poll: select.poll | None = None
+        self._broken = self._sending = self._interim = False
         self.deadline = math.inf
         self.lost = False
 
@@ -64,9 +64,10 @@ class UpstreamConnection(asyncio.Protocol):
         more: bool = False,
         upgrade: bool = False,
         again: Callable[[], bool] | None = None,
-    ) -> asyncio.Future[int]:
-        """Sends a request; the future has the status once the sink is finished, or the
-        ``AttemptError``. Cancelling it is not enough to give up: call ``abandon``.
+        answer: Answer,
+    ) -> None:
+        """Sends a request; ``answer`` gets the status once the sink is finished, or the
+        ``AttemptError``. To give up, call ``abandon``.
 
         ``until``: when the answer must have begun. ``stall_s``: how long it may pause afterwards.
         ``bodiless``: the method is HEAD. ``more``: the body follows with ``send_more``. ``upgrade``: the
@@ -86,21 +87,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._again = again
         self._stall_s = stall_s
         self.deadline = until
-        answer = self._answer = self._loop.create_future()
+        self._answer = answer
         transport = self.transport
         assert transport is not None  # the pool gives away living connections only
         transport.write(data)
-        return answer
-
-    @property
-    def quiet(self) -> bool:
-        """Nothing has arrived on this idle connection, not even its end. One system call: for requests
-        that could not be repeated if the instance has just closed it."""
-        if self._poll is None:
-            assert self.transport is not None  # idle connections are living ones
-            self._poll = select.poll()
-            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not self._poll.poll(0)
 
     async def send_more(self, data: bytes) -> None:
         """Sends a piece of the body; waits while the instance reads more slowly than we write."""
@@ -109,8 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.write(data)
         self._clients_turn = False
         self._have_patience()
-        if self._writable is not None:
-            await asyncio.shield(self._writable)
+        await self.writable()
 
     def wait_for_client(self) -> None:
         """The next piece of the body is the client's to send: no fault of the instance."""
@@ -127,7 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
         waits = self._clients_turn or self._resuming is not None
         self.deadline = math.inf if waits else self._loop.time() + self._stall_s
 
-    def abandon(self, answer: asyncio.Future[int]) -> None:
+    def abandon(self, answer: Answer) -> None:
         """Nobody wants ``answer`` any more; a connection that is already free, or busy for somebody
         else, is not touched."""
         if self._answer is answer:
@@ -177,7 +166,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None:
             self.close()  # nobody asked: what it says could be taken for the next answer
             return
-        self._answered = True
+        first, self._answered = not self._answered, True
+        if first and self._take_known(data):
+            return
         if not self._started:
             self._head_bytes += len(data)
         try:
@@ -191,6 +182,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail_broken(str(error.__context__ or error))
                 return
         if self._complete:
+            if first and not self._broken and self._started:
+                self._owner.known.learn(data, self._status, self._headers)
             self._settle()
         elif self._started:
             self._push_on(len(data))
@@ -211,14 +204,6 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             reason = "connection lost" if exc is None else str(exc)
             self.fail(AttemptError(BadGatewayError(), reason, unanswered=not self._answered))
-
-    def pause_writing(self) -> None:
-        self._writable = self._writable or self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        if self._writable is not None:
-            self._writable.set_result(None)
-            self._writable = None
 
     # --- llhttp's callbacks -------------------------------------------------------------------
 
@@ -278,6 +263,21 @@ class UpstreamConnection(asyncio.Protocol):
                 self._broken = True
 
     # --- steps --------------------------------------------------------------------------------
+
+    def _take_known(self, data: bytes) -> bool:
+        """Whether it was an answer that can be understood without the parser."""
+        known = None if self._bodiless or self._upgrading else self._owner.known.read(data)
+        if known is None or self._sink is None:
+            return False
+        self._started = self._complete = True
+        self._status, headers, self._held = known
+        try:
+            self._sink.start(self._status, headers)
+            self._finish()
+            self._settle()
+        except BrokenResponseError as error:
+            self._fail_broken(str(error))
+        return True
 
     def _push_on(self, size: int) -> None:
         """More will come: what is here goes out, and a slow client makes us stop reading. What is no

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 from collections import deque
 from dataclasses import dataclass
 
 from yuanlian.gateway.gathering import Turn
 from yuanlian.gateway.upstreams.attempts import AttemptError
 from yuanlian.gateway.upstreams.http_connection import UpstreamConnection
+from yuanlian.gateway.upstreams.known_answer import KnownAnswer
 from yuanlian.kit.errors import ServiceUnavailableError
 
 
@@ -42,6 +44,7 @@ class Pool:
         self._connecting = 0
         self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._closed = False
+        self.known = KnownAnswer()
         self.turn = Turn()  # what its connections write together
 
     def take(self, *, repeatable: bool) -> UpstreamConnection | None:
@@ -52,7 +55,7 @@ class Pool:
             transport = connection.transport
             if connection.lost or transport is None or transport.is_closing():
                 continue
-            if repeatable or connection.quiet:
+            if repeatable or is_quiet(connection):
                 return connection
             connection.close()
         return None
@@ -165,3 +168,13 @@ class Pool:
         self.close()
         for connection in tuple(self._living):
             connection.close()
+
+
+def is_quiet(connection: UpstreamConnection) -> bool:
+    """Nothing has arrived on this idle connection, not even its end. One system call: for requests that
+    could not be repeated if the instance has just closed it."""
+    if connection.poll is None:
+        assert connection.transport is not None  # whoever calls has looked
+        connection.poll = select.poll()
+        connection.poll.register(connection.transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return not connection.poll.poll(0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -42,6 +42,7 @@ class UpstreamRequest(msgspec.Struct):
     stream, which cannot. ``headers`` have ``content-length`` only when the length is known: without
     it a stream goes on in chunks. ``retries``: how often the route lets a failed request be repeated.
     ``route``: its path in the table; what fails is counted by it.
+    ``lines``: the headers as they are written, where somebody has done so before.
     ``instance``: for the upstream to fill in with the ``host:port`` it chose, which the log names.
     """
 
@@ -57,6 +58,7 @@ class UpstreamRequest(msgspec.Struct):
     retries: int = 0
     route: str = ""
     instance: str = ""
+    lines: bytes = b""
 
 
 class ResponseSink(Protocol):
@@ -103,3 +105,25 @@ class Upstream(Protocol):
     """
 
     async def forward(self, request: UpstreamRequest, sink: ResponseSink) -> None: ...
+
+
+Then = Callable[[Coroutine[Any, Any, None] | None], None]
+"""Told once: the answer is whole or the request was given up (None), or this remains to be awaited."""
+
+
+class Underway(Protocol):
+    """An answer that will come without anybody waiting for it."""
+
+    def cancel(self) -> object:
+        """The client has left. ``Then`` is told."""
+        ...
+
+
+class PromptUpstream:
+    """An ``Upstream`` that can often ask at once, and pass the answer on without anybody waiting."""
+
+    def begin(self, request: UpstreamRequest, sink: ResponseSink, then: Then) -> Underway | None:
+        """Sends ``request``; None when something has to be waited for first, and nothing was done.
+        ``then`` is told once, later: None when the sink is finished, else what remains to be awaited and
+        raises as ``forward`` does."""
+        raise NotImplementedError

@@ -21,3 +21,7 @@ class RateLimiter(Protocol):
     """GCRA (ITU-T I.371): a full burst of ``limit``, refilled evenly over ``window_ms``."""
 
     async def hit(self, key: str, limit: int, window_ms: int) -> Decision: ...
+
+    def hit_at_once(self, key: str, limit: int, window_ms: int) -> Decision | None:
+        """The same where nobody has to be waited for; None, and nothing is counted, where somebody has."""
+        ...

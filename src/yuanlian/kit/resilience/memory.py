@@ -24,6 +24,9 @@ class MemoryRateLimiter:
         self._old: dict[str, float] = {}
 
     async def hit(self, key: str, limit: int, window_ms: int) -> Decision:
+        return self.hit_at_once(key, limit, window_ms)
+
+    def hit_at_once(self, key: str, limit: int, window_ms: int) -> Decision:
         now = self._clock.now_ms()
         young = self._young
         interval = window_ms / limit

@@ -36,6 +36,9 @@ class SharedMemoryRateLimiter:
         self._buckets = SIZE // _BUCKET.size
 
     async def hit(self, key: str, limit: int, window_ms: int) -> Decision:
+        return self.hit_at_once(key, limit, window_ms)
+
+    def hit_at_once(self, key: str, limit: int, window_ms: int) -> Decision:
         digest = int.from_bytes(
             blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key).digest(), "little"
         )

@@ -60,15 +60,26 @@ class TenantResolver:
         tenant = await self._by_host(host)
         return _active(tenant) if tenant is not None else None
 
+    def nobody_is_meant(self, header: str | None, host: str) -> bool:
+        """Whether ``for_anyone`` is None without looking anything up."""
+        return header is None and not _domain(host)
+
     async def _by_host(self, host: str) -> Tenant | None:
-        """``sunshine.example.com:8080`` is looked up whole, then as ``sunshine``. An address is no
-        name, and a bare label (``localhost``) belongs to nobody."""
-        domain = host.rpartition(":")[0] if ":" in host else host
-        domain = domain.lower().rstrip(".")
-        label, _, rest = domain.partition(".")
-        if not rest or len(domain) > 253 or domain.replace(".", "").isdigit():
+        """``sunshine.example.com:8080`` is looked up whole, then as ``sunshine``."""
+        domain = _domain(host)
+        if not domain:
             return None
+        label = domain.partition(".")[0]
         return await self._directory.find_by_domain(domain) or await self._directory.find_by_domain(label)
+
+
+def _domain(host: str) -> str:
+    """The name that a tenant may have; empty for an address, which is no name, and a bare label
+    (``localhost``), which belongs to nobody."""
+    domain = host.rpartition(":")[0] if ":" in host else host
+    domain = domain.lower().rstrip(".")
+    named = domain.partition(".")[2] != "" and len(domain) <= 253 and not domain.replace(".", "").isdigit()
+    return domain if named else ""
 
 
 def _active(tenant: Tenant) -> Tenant:

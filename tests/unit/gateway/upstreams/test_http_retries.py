@@ -13,6 +13,7 @@ from tests.support.websocket import on_both_loops
 
 from yuanlian.gateway.upstreams.http import HttpOptions
 from yuanlian.gateway.upstreams.http_connection import UpstreamConnection
+from yuanlian.gateway.upstreams.pool import is_quiet
 from yuanlian.gateway.upstreams.sink import Collector
 from yuanlian.gateway.upstreams.upstream import UpstreamRequest
 from yuanlian.kit.errors import BadGatewayError, ServiceUnavailableError
@@ -23,8 +24,8 @@ _KEY = (b"idempotency-key", b"k1")
 
 
 def _quiet(connection: UpstreamConnection) -> bool:
-    """Asked anew: a type checker takes a property for a constant."""
-    return connection.quiet
+    """Asked anew."""
+    return is_quiet(connection)
 
 
 def _ask(request: UpstreamRequest, *answers: bytes) -> tuple[Collector, int]:
