@@ -82,9 +82,11 @@ def main() -> int:
                     console.print(contender.log_tail(), markup=False)
     machine = _machine(options.shape, environment)
     print_report(console, results, steady, cores, machine)
+    if any(m.wrong or m.outcome.failures for m in results + steady):
+        return 1
     if options.save:
         _save(RESULTS[options.shape], results, steady, cores, machine)
-    return 1 if any(m.wrong or m.outcome.failures for m in results + steady) else 0
+    return 0
 
 
 def _options() -> argparse.Namespace:
