@@ -37,6 +37,10 @@ _NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
+class BrokenResponseError(Exception):
+    """What came from upstream is no valid response; the connection cannot be kept."""
+
+
 class AnswerHeaders:
     """``headers``: by name, in place of a default or besides; None takes the default away and lets the
     upstream's own through. ``lines``: further lines, already written. ``replaced``: further names that
@@ -60,6 +64,25 @@ class AnswerHeaders:
         self._lines = b"%b%bx-request-id: " % (written, lines)
         self.not_passed_on = _OURS | {name.encode("ascii") for name in said} | set(replaced)
         self.beginnings: dict[int, bytes] = {}
+
+    def passed_on(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[int | None, bytes]:
+        """The length that an upstream's ``headers`` (lower-case names) announce, and the lines of those that
+        go on to the client beside ours.
+
+        Raises:
+            BrokenResponseError: a line break in one.
+        """
+        length: int | None = None
+        lines: list[bytes] = []
+        for name, value in headers:
+            if name == b"content-length":
+                length = int(value)
+            elif name not in self.not_passed_on:
+                lines.append(b"%b: %b\r\n" % (name, value))
+        block = b"".join(lines)
+        if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
+            raise BrokenResponseError("a line break inside a header")
+        return length, block
 
     def beginning(self, status: int) -> bytes:
         line = STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status

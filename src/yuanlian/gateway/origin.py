@@ -53,6 +53,13 @@ class TrustedProxies:
     def origin(self, request: Request) -> Origin:
         """The nearest station that is not one of ours, reading the chain from its end. What is further
         away was said by a stranger and is dropped."""
+        block = request.block
+        if block is None:
+            return self._find(request)
+        origin = block.origin = block.origin or self._find(request)
+        return origin
+
+    def _find(self, request: Request) -> Origin:
         peer, scheme, first = request.client[0], request.scheme, request.first
         host = first.get(b"host", b"")
         if not self._networks or not self.trusts(peer):

@@ -16,6 +16,7 @@ from yuanlian.gateway.http import Headers, Request
 
 if TYPE_CHECKING:
     from yuanlian.gateway.forwarding import WrittenHeaders
+    from yuanlian.gateway.origin import Origin
 
 _LONGEST = 2048
 _END = b"\r\n\r\n"
@@ -31,16 +32,17 @@ _NOT_PLAIN = frozenset({b"content-length", b"expect", b"transfer-encoding", b"up
 
 class HeaderBlock:
     """``block``: from the end of the request line to the end of the head. ``headers``, ``first`` and
-    ``keep_alive``: what the parser and our rules made of it; not to be changed. ``written``: what became
-    of it on the way upstream, last time."""
+    ``keep_alive``: what the parser and our rules made of it; not to be changed. ``origin``: where the
+    connection's requests with it come from. ``written``: what became of it on the way upstream, last time."""
 
-    __slots__ = ("block", "first", "headers", "keep_alive", "written")
+    __slots__ = ("block", "first", "headers", "keep_alive", "origin", "written")
 
     def __init__(self, block: bytes, request: Request) -> None:
         self.block = block
         self.headers: Headers = request.headers
         self.first = request.first
         self.keep_alive = request.keep_alive
+        self.origin: Origin | None = None
         self.written: WrittenHeaders | None = None
 
     @classmethod

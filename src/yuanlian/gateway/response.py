@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from yuanlian.gateway.answer_headers import STANDARD
+from yuanlian.gateway.answer_headers import BrokenResponseError as BrokenResponseError
 from yuanlian.gateway.body import StreamedBody
 from yuanlian.gateway.http import RefusedError, Request, Response, error_response
+from yuanlian.gateway.upstreams.known_answer import KnownHeaders
 from yuanlian.kit.errors import AppError
-
-
-class BrokenResponseError(Exception):
-    """What came from upstream is no valid response; the connection cannot be kept."""
 
 
 class WriteGate(Protocol):
@@ -67,16 +65,11 @@ class ResponseWriter:
         if self.started or not 200 <= status <= 599:
             raise BrokenResponseError(f"status {status}")
         standing = self.request.standing or STANDARD
-        length: int | None = None
-        lines: list[bytes] = []
-        for name, value in headers:
-            if name == b"content-length":
-                length = int(value)
-            elif name not in standing.not_passed_on:
-                lines.append(b"%b: %b\r\n" % (name, value))
-        block = b"".join(lines)
-        if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
-            raise BrokenResponseError("a line break inside a header")
+        length: int | None
+        if isinstance(headers, KnownHeaders):
+            length, block = headers.passed_on(standing)
+        else:
+            length, block = standing.passed_on(headers)
         beginning = standing.beginnings.get(status) or standing.beginning(status)
         self._head = b"%b%b\r\n%b%b" % (beginning, self.request.request_id.encode(), self.extra, block)
         self._length = length

@@ -8,7 +8,9 @@ whose body is exactly that long. ``Date`` changes it once a second. docs/decisio
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
+from yuanlian.gateway.answer_headers import AnswerHeaders
 from yuanlian.gateway.http import Headers
 from yuanlian.gateway.upstreams.attempts import PASSING
 
@@ -19,43 +21,77 @@ _FRAMING = frozenset({b"trailer", b"transfer-encoding", b"upgrade"})
 _BODILESS = frozenset({204, 205, 304})
 
 
+class KnownHeaders:
+    """The headers of a known answer with a length of its own; iterates as any headers do."""
+
+    __slots__ = ("_head", "length")
+
+    def __init__(self, head: _Head, length: int) -> None:
+        self._head = head
+        self.length = length
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        headers = self._head.headers.copy()
+        headers[self._head.position] = (b"content-length", b"%d" % self.length)
+        return iter(headers)
+
+    def passed_on(self, standing: AnswerHeaders) -> tuple[int, bytes]:
+        """As ``standing.passed_on``, remembered."""
+        lines = self._head.lines.get(standing)
+        if lines is None:
+            _, lines = standing.passed_on(self)
+            self._head.lines[standing] = lines
+        return self.length, lines
+
+
+class _Head:
+    """``before`` and ``after``: the digits of its length. ``position``: of that header. ``lines``: by what
+    stands on a route's answers."""
+
+    __slots__ = ("after", "before", "headers", "lines", "position", "status")
+
+    def __init__(self, before: bytes, after: bytes, status: int, headers: Headers, position: int) -> None:
+        self.before = before
+        self.after = after
+        self.status = status
+        self.headers = headers
+        self.position = position
+        self.lines: dict[AnswerHeaders, bytes] = {}
+
+
 class KnownAnswer:
     """Learns from one answer in sixteen that it did not know: where heads differ each time, remembering them
     is not worth its price."""
 
-    __slots__ = ("_after", "_before", "_headers", "_position", "_status", "_strangers")
+    __slots__ = ("_head", "_strangers")
 
     def __init__(self) -> None:
-        self._status = 0
-        self._before = b""
-        self._after = b""
-        self._headers: Headers = []
-        self._position = 0
+        self._head: _Head | None = None
         self._strangers = 0
 
-    def read(self, data: bytes) -> tuple[int, Headers, bytes] | None:
+    def read(self, data: bytes) -> tuple[int, KnownHeaders, bytes] | None:
         """Status, headers and body of ``data``, when it is the known answer with another body; else None."""
-        before, after = self._before, self._after
-        if not before or not data.startswith(before):
+        head = self._head
+        if head is None or not data.startswith(head.before):
             return None
-        end = data.find(b"\r\n", len(before))
-        digits = data[len(before) : end]
-        if len(digits) > _MOST_DIGITS or not digits.isdigit() or not data.startswith(after, end):
+        begin = len(head.before)
+        end = data.find(b"\r\n", begin)
+        digits = data[begin:end]
+        if len(digits) > _MOST_DIGITS or not digits.isdigit() or not data.startswith(head.after, end):
             return None
-        start = end + len(after)
-        if len(data) - start != int(digits):
+        start = end + len(head.after)
+        length = int(digits)
+        if len(data) - start != length:
             return None
-        headers = self._headers.copy()
-        headers[self._position] = (b"content-length", digits)
-        return self._status, headers, data[start:]
+        return head.status, KnownHeaders(head, length), data[start:]
 
     def learn(self, data: bytes, status: int, headers: Headers) -> None:
         """``data`` was one whole answer, which the parser took as it is: with this status and all of these
         headers, no others, and the connection stays."""
         self._strangers = (self._strangers + 1) % 16
-        if self._before and self._strangers != 1:
+        if self._head is not None and self._strangers != 1:
             return
-        self._before = b""
+        self._head = None
         end = data.find(b"\r\n\r\n")
         head = data[: end + 4]
         names = [name for name, _ in headers]
@@ -72,5 +108,5 @@ class KnownAnswer:
             return
         if len(data) - len(head) != int(found[1]) or status in _BODILESS or status in PASSING:
             return
-        self._before, self._after = head[: found.start(1)], head[found.end(1) :]
-        self._headers, self._position, self._status = headers, names.index(b"content-length"), status
+        position = names.index(b"content-length")
+        self._head = _Head(head[: found.start(1)], head[found.end(1) :], status, headers, position)

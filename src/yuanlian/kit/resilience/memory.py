@@ -44,7 +44,7 @@ class MemoryRateLimiter:
             young[key] = tat
         else:
             self._keep(key, tat)
-        return Decision(True, limit, int(free - _ALMOST_ONE), _seconds(tat - now), 0)
+        return Decision(True, limit, int(free - _ALMOST_ONE), -int((now - tat) // 1000), 0)
 
     def _keep(self, key: str, tat: float) -> None:
         """A key that is not among the young ones becomes one."""
