@@ -21,20 +21,27 @@ Data = bytes | bytearray | memoryview
 class Turn:
     """Everything that waits to be written in this turn; shared by an owner's connections."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("waiting",)
 
     def __init__(self) -> None:
-        self._waiting: list[GatheringTransport] = []
+        self.waiting: list[GatheringTransport] = []
 
-    def add(self, transport: GatheringTransport) -> None:
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._end)
-        self._waiting.append(transport)
+    def begin(self, transport: GatheringTransport) -> None:
+        """The first one of a turn; ``waiting`` takes the others."""
+        asyncio.get_running_loop().call_soon(self._end)
+        self.waiting.append(transport)
 
     def _end(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for transport in waiting:
-            transport.flush()
+        waiting, self.waiting = self.waiting, []
+        done = 0
+        try:
+            for transport in waiting:
+                done += 1
+                transport.flush()
+        finally:
+            if done < len(waiting):  # one that failed does not hold up the others
+                self.waiting = waiting[done:] + self.waiting
+                asyncio.get_running_loop().call_soon(self._end)
 
 
 class GatheringTransport(asyncio.Transport):
@@ -57,7 +64,11 @@ class GatheringTransport(asyncio.Transport):
             self._pending = pending + data
         elif data:
             self._pending = bytes(data)
-            self._turn.add(self)
+            turn = self._turn
+            if turn.waiting:
+                turn.waiting.append(self)
+            else:
+                turn.begin(self)
 
     def writelines(self, list_of_data: Iterable[Data]) -> None:
         self.write(b"".join(list_of_data))

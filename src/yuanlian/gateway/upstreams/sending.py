@@ -17,12 +17,11 @@ def request_head(request: UpstreamRequest, member: Member) -> bytes:
     Raises:
         BadGatewayError: a line break in it; the parser lets none through, nobody else may either.
     """
-    query = b"?" + request.query if request.query else b""
-    first = b"%b %b%b HTTP/1.1" % (request.method.encode(), request.raw_path, query)
-    if b"\n" in first or b"\r" in first:
+    target = b"%b?%b" % (request.raw_path, request.query) if request.query else request.raw_path
+    if b"\n" in target or b"\r" in target:
         raise BadGatewayError
     lines = request.lines or written(request.headers)
-    pieces = [first, b"\r\n", lines]
+    pieces = [request.method.encode(), b" ", target, b" HTTP/1.1\r\n", lines]
     if not lines.startswith(b"host: ") and b"\nhost: " not in lines:
         host, port = member.address
         pieces.append(b"host: %b:%d\r\n" % (f"[{host}]".encode() if ":" in host else host.encode(), port))
