@@ -68,15 +68,19 @@ class Authenticator:
 
     def _verify(self, header: bytes) -> Caller:
         scheme, _, token = header.partition(b" ")
-        if scheme.lower() != b"bearer" or not token.isascii():
+        # One spelling for one token (RFC 6750 §2.1: a single space, none inside), or each other one would be
+        # remembered beside it.
+        if scheme.lower() != b"bearer" or not token.isascii() or token != token.strip():
             raise AuthenticationError(headers=_CHALLENGE)
         try:
-            verified = self._verifier.verify(token.strip().decode("ascii"))
+            verified = self._verifier.verify(token.decode("ascii"))
         except AuthenticationError as error:
             raise AuthenticationError(error.message, error.details, _CHALLENGE) from None
         if len(self._known) >= _CACHE_LIMIT:
             self._known.clear()  # tokens are short-lived: starting over is cheaper than ordering them
-        caller = self._known[header] = Caller(verified)
+        caller = Caller(verified)
+        if scheme == b"Bearer":
+            self._known[header] = caller
         return caller
 
     def _introduce(self, caller: Caller, now: int) -> None:

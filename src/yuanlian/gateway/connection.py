@@ -298,7 +298,7 @@ class HttpConnection(FlowControl):
         if transport is None or transport.is_closing():
             return
         if not linger:
-            transport.close()
+            self._close()
             return
         if transport.can_write_eof():  # TLS cannot
             transport.write_eof()
@@ -313,20 +313,26 @@ class HttpConnection(FlowControl):
             self._intake.continue_wanted = False
             transport.write(_CONTINUE)
         if self._draining and self._intake.idle:
-            transport.close()
+            self._close()
             return
         self._deadline = self._intake.deadline(self._loop.time())
+
+    def _close(self) -> None:
+        """What is unsent leaves first; a client that does not take it in time is cut off."""
+        if self.transport is not None:
+            self.transport.close()
+            self._deadline = self._loop.time() + self._limits.write_stall_s
 
     def check_deadline(self, now: float) -> None:
         """Called about once a second by the listener."""
         if (now < self._deadline and now < self.write_deadline) or self.transport is None:
             return
-        if now >= self.write_deadline:
+        if now >= self.write_deadline or self.transport.is_closing():
             self.transport.abort()
             return
         self._deadline = math.inf
         if self._deaf or self._intake.idle:
-            self.transport.close()
+            self._close()
         else:
             self._refuse(RefusedError(ValidationError(_TIMED_OUT), 408))
 
@@ -339,8 +345,8 @@ class HttpConnection(FlowControl):
         """Answers what was asked, then closes; ``wait``: one who came just now may still ask."""
         self._draining = True
         idle = self._work is None and (self._intake.idle or self._deaf)
-        if idle and not wait and self.transport is not None:
-            self.transport.close()
+        if idle and not wait:
+            self._close()
 
     def abort(self) -> None:
         if self._work is not None:

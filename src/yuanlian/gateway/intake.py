@@ -288,7 +288,8 @@ class Intake:
         read as one, the next request could be smuggled in it."""
         if request.method == "CONNECT" or has_body:
             raise RefusedError(ValidationError(_NO_UPGRADE))
-        if self._reader.may_upgrade(request):
+        # RFC 9110 §7.8: not for HTTP/1.0, whose proxies pass on what they do not know.
+        if request.version == "1.1" and self._reader.may_upgrade(request):
             self.upgrading = request
 
     def _expect_body(self, request: Request) -> None:

@@ -202,7 +202,7 @@ class Gateway(PromptHandler):
             headers = upstream_headers(request, origin, who, traced, identified=caller is not None)
             lines = b""
         outgoing = UpstreamRequest(
-            "GET" if request.method == "HEAD" else request.method,
+            request.method,
             path.text,
             path.normal,
             request.query,

@@ -97,3 +97,14 @@ def test_what_is_no_good_token_is_challenged(header: bytes) -> None:
     with pytest.raises(AuthenticationError) as refused:
         _Rig().headers(header)
     assert refused.value.headers == (("www-authenticate", "Bearer"),)
+
+
+def test_one_token_is_remembered_once_however_it_is_written() -> None:
+    rig = _Rig()
+    rig.headers()
+    for spaces in range(1, 50):
+        with pytest.raises(AuthenticationError):
+            rig.headers(b"Bearer " + b" " * spaces + b"good")
+    for spelling in (b"bearer good", b"BEARER good"):
+        assert rig.headers(spelling)[b"x-tenant-id"] == b"a"
+    assert len(rig.authenticator._known) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -488,5 +489,33 @@ def test_an_upgrade_that_nobody_offers_is_ignored() -> None:
             upgrade = b"GET /open/x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
             assert [a.status for a in await e.raw(upgrade + upgrade + LAST)] == [200, 200, 200]
             assert {a.status for a in await e.raw(upgrade * 2000 + LAST)} == {200}
+
+    run(scenario)
+
+
+def test_a_client_that_never_takes_its_last_answer_is_cut_off_in_the_end() -> None:
+    """What is unsent may be less than the water mark: then nothing says that the client does not read."""
+
+    async def big(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(int(scope["path"].rpartition("/")[2]))})
+
+    async def scenario() -> None:
+        limits = Limits(idle_s=0.2, write_stall_s=0.4, sweep_s=0.05)
+        async with edge(big, limits=limits) as e:
+            clients = []
+            for kilobytes in range(64, 6000, 150):
+                client = socket.socket()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(("127.0.0.1", e.port))
+                client.sendall(GET % b"%d" % (kilobytes * 1024))
+                clients.append(client)
+            try:
+                async with asyncio.timeout(20):
+                    while len(e.server._connections):
+                        await asyncio.sleep(0.05)
+            finally:
+                for client in clients:
+                    client.close()
 
     run(scenario)

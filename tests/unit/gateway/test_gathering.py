@@ -134,3 +134,21 @@ def test_a_connection_that_closed_meanwhile_does_not_keep_the_others_from_writin
         return record
 
     assert asyncio.run(scenario()) == [("there", b"kept")]
+
+
+def test_a_write_that_fails_leaves_no_other_unwritten() -> None:
+    class Broken(Plain):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            raise RuntimeError("Cannot call write() after write_eof()")
+
+    async def scenario() -> Record:
+        record: Record = []
+        turn = Turn()
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        GatheringTransport(Broken("broken", record), turn).write(b"lost")
+        made(turn, "whole", record)[0].write(b"kept")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return record
+
+    assert asyncio.run(scenario()) == [("whole", b"kept")]

@@ -42,7 +42,8 @@ class AsgiUpstream:
             "type": "http",
             "asgi": _ASGI,
             "http_version": "1.1",
-            "method": request.method,
+            # Applications know GET only; the body of its answer goes no further than the writer.
+            "method": "GET" if request.method == "HEAD" else request.method,
             "scheme": request.scheme,
             "path": request.path,
             "raw_path": request.raw_path,

@@ -200,7 +200,10 @@ class HttpUpstream(PromptUpstream):
             try:
                 connection, status = await self._ask_to_switch(member, request, sink, until)
             except AttemptError as failure:
-                cluster.failed(member, route, probe)
+                if failure.overload:  # ours, not the instance's
+                    member.end(route, probe, failed=None)
+                else:
+                    cluster.failed(member, route, probe)
                 tried += (member,)
                 if not failure.unsent or len(tried) >= min(_MOST_INSTANCES, len(cluster.members)):
                     self._report(failure, request)
