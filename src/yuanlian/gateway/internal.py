@@ -29,6 +29,10 @@ _ALIVE = Response(200, _JSON, b'{"status":"ok"}')
 _UNAVAILABLE = Response(503, _JSON, b'{"status":"unavailable"}')
 
 
+QUIET = ("/healthz", "/readyz", "/internal/")
+"""Routes that gateways and other services ask all the time."""
+
+
 class InternalEdge:
     """Implements ``Handler``. ``services``: by the first two segments of their paths (``api/tenant``).
     ``describe``: all of them in one OpenAPI document, for the gateway's ``/docs``; only a part of the
@@ -62,6 +66,8 @@ class InternalEdge:
 
     async def handle(self, request: Request, response: ResponseWriter) -> None:
         path = safe_path(request.path)
+        if path.text in ("/healthz", "/readyz", OPENAPI_PATH):
+            request.route = path.text
         if path.text == "/healthz":
             response.send(_ALIVE)
         elif path.text == "/readyz":

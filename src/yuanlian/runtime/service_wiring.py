@@ -116,7 +116,7 @@ def service(name: str, settings: Settings, log: Log) -> Platform:
         ),
         registration=Registration(common.registry, [module.name], _reachable_at(settings)),
         websocket=None,
-        observer=EdgeObserver(log, metrics),
+        observer=EdgeObserver(log, metrics, QUIET),
         public=Listening(
             edge,
             settings.services_host,

@@ -102,7 +102,7 @@ def services(settings: Settings, log: Log) -> Platform:
     Raises:
         UnsupportedSettingError, ValueError: a setting that cannot be followed.
     """
-    core = _core(settings, log)
+    core = _core(settings, log, QUIET)
     edge = InternalEdge(
         by_prefix(core.modules),
         core.identity,
@@ -179,7 +179,7 @@ class _Core:
         return self.metrics.render()
 
 
-def _core(settings: Settings, log: Log) -> _Core:
+def _core(settings: Settings, log: Log, quiet: tuple[str, ...] = ()) -> _Core:
     refuse_unsupported(settings)
     clock = SystemClock()
     secret = settings.token_secret()
@@ -191,7 +191,7 @@ def _core(settings: Settings, log: Log) -> _Core:
     directory = DatabaseTenantDirectory(database, clock)
     hub = MemoryHub()
     metrics = Metrics()
-    observer = EdgeObserver(log, metrics)
+    observer = EdgeObserver(log, metrics, quiet)
     client = InProcessClient({}, identity)
     issuer = TokenIssuer({kid: secret}, kid)
     modules = _modules(

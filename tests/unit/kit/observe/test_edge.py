@@ -81,3 +81,17 @@ def test_connections_are_counted_while_they_are_open() -> None:
     assert b'active_connections{type="websocket"} 1.0' in metrics.render()
     observer.connection_closed("websocket")
     assert b'active_connections{type="websocket"} 0.0' in metrics.render()
+
+
+def test_what_processes_ask_each_other_all_the_time_is_counted_and_logged_only_when_it_fails() -> None:
+    stream, metrics = io.StringIO(), Metrics()
+    log = Log("services", stream)
+    observer: Observer = EdgeObserver(log, metrics, ("/healthz", "/internal/"))
+    observer.request_finished(answered("GET", "/healthz", 200))
+    observer.request_finished(answered("GET", "/internal/auth/**", 200))
+    observer.request_finished(answered("GET", "/internal/auth/**", 503))
+    observer.request_finished(answered("GET", "/api/auth/**", 200))
+    log.flush()
+    told = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert told == ["GET /internal/auth/** 503", "GET /api/auth/** 200"]
+    assert b'route="/internal/auth/**",status_code="200"' in metrics.render()
