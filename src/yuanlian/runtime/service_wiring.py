@@ -16,7 +16,7 @@ from yuanlian.contracts.queues import QUEUES
 from yuanlian.contracts.tenant import SERVICE as TENANT
 from yuanlian.gateway.admin import Admin
 from yuanlian.gateway.followed_directory import FollowedTenantDirectory
-from yuanlian.gateway.internal import LIMITS, InternalEdge
+from yuanlian.gateway.internal import LIMITS, QUIET, InternalEdge
 from yuanlian.gateway.openapi import merge
 from yuanlian.gateway.routes import RouteTable
 from yuanlian.gateway.service_client import UpstreamClient

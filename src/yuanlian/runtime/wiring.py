@@ -11,7 +11,7 @@ from typing import Any
 
 from yuanlian import __version__
 from yuanlian.gateway.admin import Admin
-from yuanlian.gateway.internal import LIMITS, InternalEdge
+from yuanlian.gateway.internal import LIMITS, QUIET, InternalEdge
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.openapi import merge
 from yuanlian.gateway.origin import TrustedProxies
