@@ -65,9 +65,9 @@ class HttpConnection(FlowControl):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         plain = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self.transport = transport = GatheringTransport(plain, self._peers.turn)
-        peer = transport.get_extra_info("peername") or ("", 0)
-        self._peer = str(peer[0])
-        self._intake = Intake(self, (self._peer, int(peer[1])), self._limits)
+        address, port, *_ = transport.get_extra_info("peername") or ("", 0)
+        self._peer = str(address)
+        self._intake = Intake(self, (self._peer, int(port)), self._limits)
         self._observer.connection_opened("http")
         self._deadline = self._loop.time() + self._limits.idle_s
         if self._peers.enter(self, self._peer):
@@ -294,28 +294,25 @@ class HttpConnection(FlowControl):
         reset the connection and lose the answer, so read on for a moment (RFC 9112 §9.6)."""
         self._deaf = True
         self._queue.clear()
-        transport = self.transport
-        if transport is None or transport.is_closing():
+        if self.transport is None or self.transport.is_closing():
             return
-        if not linger:
+        if linger:
+            if self.transport.can_write_eof():  # TLS cannot
+                self.transport.write_eof()
+            self._pause_reading(False)
+            self._deadline = self._loop.time() + self._limits.linger_s
+        else:
             self._close()
-            return
-        if transport.can_write_eof():  # TLS cannot
-            transport.write_eof()
-        self._pause_reading(False)
-        self._deadline = self._loop.time() + self._limits.linger_s
 
     def _await_more(self) -> None:
-        transport = self.transport
-        if transport is None or transport.is_closing():
+        if self.transport is None or self.transport.is_closing():
             return
         if self._intake.continue_wanted:
             self._intake.continue_wanted = False
-            transport.write(_CONTINUE)
+            self.transport.write(_CONTINUE)
+        self._deadline = self._intake.deadline(self._loop.time())
         if self._draining and self._intake.idle:
             self._close()
-            return
-        self._deadline = self._intake.deadline(self._loop.time())
 
     def _close(self) -> None:
         """What is unsent leaves first; a client that does not take it in time is cut off."""
@@ -327,11 +324,10 @@ class HttpConnection(FlowControl):
         """Called about once a second by the listener."""
         if (now < self._deadline and now < self.write_deadline) or self.transport is None:
             return
+        self._deadline = math.inf
         if now >= self.write_deadline or self.transport.is_closing():
             self.transport.abort()
-            return
-        self._deadline = math.inf
-        if self._deaf or self._intake.idle:
+        elif self._deaf or self._intake.idle:
             self._close()
         else:
             self._refuse(RefusedError(ValidationError(_TIMED_OUT), 408))
@@ -344,8 +340,7 @@ class HttpConnection(FlowControl):
     def drain(self, *, wait: bool = False) -> None:
         """Answers what was asked, then closes; ``wait``: one who came just now may still ask."""
         self._draining = True
-        idle = self._work is None and (self._intake.idle or self._deaf)
-        if idle and not wait:
+        if self._work is None and (self._intake.idle or self._deaf) and not wait:
             self._close()
 
     def abort(self) -> None:

@@ -96,7 +96,12 @@ def test_no_bytes_make_two_requests_out_of_one_on_the_inner_connection() -> None
             written = await _send(e.port, case)
             await asyncio.sleep(0)
         messages = listener.messages()
-        upstream = tuple((f"{m.method.decode()} {m.target.decode()}", m.body) for m in messages)
+        # The corpus says what an application in this process gets, which is asked with GET instead of HEAD.
+        assert case.data[:4] != b"HEAD" or messages[0].method == b"HEAD"
+        methods = ["GET" if m.method == b"HEAD" else m.method.decode() for m in messages]
+        upstream = tuple(
+            (f"{how} {m.target.decode()}", m.body) for how, m in zip(methods, messages, strict=True)
+        )
         statuses = tuple(a.status for a in read_answers(written) if a.status >= 200)
         assert Verdict(statuses, case.verdict.closes, upstream) == case.verdict, case.name
         if messages:
@@ -184,7 +189,7 @@ def test_an_answer_of_an_instance_is_passed_on_whole_or_not_at_all(case: Hostile
                 assert (second.status, second.body) == (200, b"second")
             finally:
                 writer.close()
-        assert [message.method for message in listener.messages()] == [b"GET", b"GET"]
+        assert [message.method for message in listener.messages()] == [case.method.encode(), b"GET"]
 
     run(scenario)
 
