@@ -31,6 +31,8 @@ _PIECE = 8 * 1024
 """Bytes parsed at once where more could hide from the limits."""
 _REQUEST_LINE = 64
 """Bytes of one without its target, at most."""
+_LEARN_EVERY = 16
+"""Of header blocks that differ each time, remembering all would cost more than parsing them."""
 _FRAMING = 16 * 1024
 _FRAMING_PER_BYTE = 16
 """Bytes around the chunks of a body: so many, and so many more for each byte in them."""
@@ -68,7 +70,7 @@ class Intake:
 
     __slots__ = ("_beginning", "_begun", "_body", "_body_bytes", "_body_fed", "_body_limit", "_chunked",
                  "_client", "_fed", "_headers", "_known", "_limits", "_parser", "_partial_head", "_reader",
-                 "_request", "_since", "_target", "continue_wanted", "stage", "stream",
+                 "_request", "_since", "_strangers", "_target", "continue_wanted", "stage", "stream",
                  "upgrading")  # fmt: skip
 
     def __init__(self, reader: Reader, client: tuple[str, int], limits: Limits) -> None:
@@ -90,6 +92,7 @@ class Intake:
         self._body_limit = 0
         self._body_fed = 0
         self._known: HeaderBlock | None = None
+        self._strangers = 0
         self.stage = _IDLE
         self.upgrading: Request | None = None
         self.stream: StreamedBody | None = None
@@ -257,8 +260,10 @@ class Intake:
             request.body = bytes(self._body)
             self._body = bytearray()
             self._body_bytes = 0
-        elif self._known is None or not beginning.endswith(self._known.block):
-            self._known = HeaderBlock.of(beginning, request)
+        else:
+            self._strangers = (self._strangers + 1) % _LEARN_EVERY
+            if self._strangers == 1:
+                self._known = HeaderBlock.of(beginning, request)
         if self.upgrading is None:
             self._request = None
             self._reader.request_ready(request)
