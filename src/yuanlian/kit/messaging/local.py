@@ -16,7 +16,7 @@ from yuanlian.kit.messaging.local_queue import Copy, LocalQueue
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.settlement import NewDelivery
 
-POLL = 1.0
+POLL = 5.0
 PATIENCE = 1.0
 
 _log = structlog.get_logger("bus")

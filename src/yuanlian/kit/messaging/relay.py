@@ -24,7 +24,7 @@ BATCH = 500
 IN_FLIGHT = 1000
 """Messages that the bus may have at once; with more, the rest waits in the outbox."""
 GATHER = 0.03
-POLL = 0.25
+POLL = 1.0
 RECHECK = 0.004
 
 _log = structlog.get_logger("relay")
