@@ -35,8 +35,7 @@ class UpstreamConnection(FlowControl):
     __slots__ = ("_again", "_answer", "_answered", "_bodiless", "_broken", "_clients_turn", "_complete",
                  "_discarding", "_head_bytes", "_headers", "_held", "_interim", "_loop", "_owner",
                  "_parser", "_resuming", "_sending", "_sink", "_stall_s", "_started", "_status",
-                 "_until_close", "_upgrading", "deadline", "lost",
-                 "poll")  # fmt: skip
+                 "_until_close", "_upgrading", "deadline", "lost", "poll")  # fmt: skip
 
     def __init__(self, owner: Pool) -> None:
         super().__init__()
@@ -144,8 +143,8 @@ class UpstreamConnection(FlowControl):
             return None
         transport = self.transport.release()
         transport.set_protocol(protocol)
-        self.transport = None
-        self.lost = True
+        self.transport, self.lost = None, True
+        del self._parser
         return transport, self._headers, self._held
 
     def check_deadline(self, now: float) -> None:
@@ -195,6 +194,7 @@ class UpstreamConnection(FlowControl):
         self.transport = None
         self.resume_writing()
         self._owner.forget(self)
+        del self._parser  # each holds the other: they would wait for the collector
         if self._answer is None:
             return
         if self._until_close and self._started and exc is None:
