@@ -28,14 +28,30 @@ class Peers(Generic[Connection]):
         self._limit = limit
         self._exempt = exempt
         self._living: set[Connection] = set()
+        self._expected: set[Connection] = set()
         self._counts: dict[str, int] = {}
         self.turn = Turn()
+
+    def expect(self, connection: Connection, address: str) -> bool:
+        """Counts one that may enter later, or is given up; whether that is worth waiting for."""
+        self._expected.add(connection)
+        self._count(address)
+        return not self.crowded(address) or self._exempt(address)
+
+    def give_up(self, connection: Connection, address: str) -> None:
+        """Does nothing when it has entered meanwhile."""
+        if connection in self._expected:
+            self._expected.remove(connection)
+            self._uncount(address)
 
     def enter(self, connection: Connection, address: str) -> bool:
         """Whether it may stay. It counts either way until it leaves."""
         self._living.add(connection)
-        source = _source(address)
-        count = self._counts[source] = self._counts.get(source, 0) + 1
+        if connection in self._expected:
+            self._expected.remove(connection)
+            count = self._counts[_source(address)]
+        else:
+            count = self._count(address)
         return count <= self._limit or self._exempt(address)
 
     def leave(self, connection: Connection, address: str) -> None:
@@ -43,6 +59,14 @@ class Peers(Generic[Connection]):
         if connection not in self._living:
             return
         self._living.remove(connection)
+        self._uncount(address)
+
+    def _count(self, address: str) -> int:
+        source = _source(address)
+        count = self._counts[source] = self._counts.get(source, 0) + 1
+        return count
+
+    def _uncount(self, address: str) -> None:
         source = _source(address)
         count = self._counts[source] - 1
         if count:

@@ -9,7 +9,6 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from yuanlian.gateway.connection import HttpConnection
 from yuanlian.gateway.handler import Handler
@@ -17,13 +16,11 @@ from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.peers import Peers, nobody
 from yuanlian.gateway.secure import SecureHandler
+from yuanlian.gateway.tls_listener import TlsListener, bound
 
 _OWN = -1
 BACKLOG = 4096
 """Connections that wait to be accepted; the kernel allows no more than ``net.core.somaxconn``."""
-HANDSHAKE_S = 10.0
-FAREWELL_S = 1.0
-"""For a TLS client to answer our closing."""
 ARRIVAL_S = 1.0
 """How long one who connected just before a stop is waited for, so that its request is answered."""
 _LOOK_S = 0.01
@@ -53,7 +50,8 @@ class GatewayServer:
         self._tls = tls
         self._connections: Peers[HttpConnection] = Peers(self._limits.connections_per_address, exempt)
         self._arrivals: deque[tuple[float, HttpConnection]] = deque()
-        self._servers: dict[int, asyncio.Server] = {}
+        self._servers: dict[int, asyncio.Server | TlsListener] = {}
+        self._handshakes: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -62,22 +60,27 @@ class GatewayServer:
         Raises:
             OSError: the address is taken or may not be used.
         """
-        server = await asyncio.get_running_loop().create_server(
-            self._connection, host, port, backlog=BACKLOG, **self._tls_options()
-        )
+        server: asyncio.Server | TlsListener
+        if self._tls is not None:
+            server = self._secure(await bound(host, port, BACKLOG), self._tls)
+        else:
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(self._connection, host, port, backlog=BACKLOG)
         self._servers[_OWN] = server
         self._begin()
-        bound: int = server.sockets[0].getsockname()[1]
-        return bound
+        return int(server.sockets[0].getsockname()[1])
 
     async def accept_from(self, listening: socket.socket) -> None:
         """Accepts what arrives at a socket that listens already, beside what it accepts from so far. The
         socket stays the caller's."""
         if listening.fileno() in self._servers:
             return
-        self._servers[listening.fileno()] = await asyncio.get_running_loop().create_server(
-            self._connection, sock=listening.dup(), backlog=BACKLOG, **self._tls_options()
-        )
+        if self._tls is not None:
+            self._servers[listening.fileno()] = self._secure([listening.dup()], self._tls)
+        else:
+            self._servers[listening.fileno()] = await asyncio.get_running_loop().create_server(
+                self._connection, sock=listening.dup(), backlog=BACKLOG
+            )
         self._begin()
 
     def leave(self, listening: socket.socket) -> None:
@@ -111,6 +114,8 @@ class GatewayServer:
                     await asyncio.sleep(_LOOK_S)
         for connection in list(self._connections):
             connection.abort()
+        for handshake in self._handshakes:
+            handshake.cancel()
         self._sweeper.cancel()
         await asyncio.sleep(0)
         self._sweeper = None
@@ -120,14 +125,10 @@ class GatewayServer:
         self._arrivals.append((asyncio.get_running_loop().time(), connection))
         return connection
 
-    def _tls_options(self) -> dict[str, Any]:
-        if self._tls is None:
-            return {}
-        return {
-            "ssl": self._tls,
-            "ssl_handshake_timeout": HANDSHAKE_S,
-            "ssl_shutdown_timeout": FAREWELL_S,
-        }
+    def _secure(self, sockets: list[socket.socket], tls: ssl.SSLContext) -> TlsListener:
+        return TlsListener(
+            sockets, tls, self._limits.head_s, self._connection, self._connections, self._handshakes
+        )
 
     def _begin(self) -> None:
         if self._sweeper is None:
@@ -156,7 +157,7 @@ class GatewayServer:
                 connection.check_deadline(now)
 
 
-def _queue_length(server: asyncio.Server) -> int:
+def _queue_length(server: asyncio.Server | TlsListener) -> int:
     """Connections that wait to be accepted. Of a listening socket, Linux tells it as ``tcpi_unacked``
     (tcp_diag.c, tcp_get_info)."""
     length = 0

@@ -23,6 +23,19 @@ def test_an_address_may_have_so_many_connections_and_gets_them_back() -> None:
     assert (len(peers), sorted(peers)) == (3, [1, 3, 4])
 
 
+def test_who_is_expected_counts_and_is_counted_once() -> None:
+    peers = Peers[int](1)
+    assert [peers.expect(number, "192.0.2.1") for number in range(3)] == [True, True, False]
+    peers.give_up(2, "192.0.2.1")
+    assert not peers.enter(0, "192.0.2.1")
+    peers.give_up(0, "192.0.2.1")
+    peers.give_up(1, "192.0.2.1")
+    assert (list(peers), peers.enter(3, "192.0.2.1")) == ([0], False)
+    for number in (0, 3):
+        peers.leave(number, "192.0.2.1")
+    assert peers.enter(4, "192.0.2.1")
+
+
 @pytest.mark.parametrize(
     ("address", "same"),
     [

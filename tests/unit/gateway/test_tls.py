@@ -18,6 +18,7 @@ from tests.support.edge import Edge, Recorder, edge, parse
 from tests.support.websocket import on_both_loops
 
 from yuanlian.gateway.certificates import CertificateError
+from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import SilentObserver
 from yuanlian.gateway.server import GatewayServer
 from yuanlian.gateway.tls import Tls
@@ -34,12 +35,14 @@ def authority() -> Authority:
 
 
 @asynccontextmanager
-async def _serving(folder: Path, service: Recorder | None = None) -> AsyncIterator[tuple[Tls, Edge, int]]:
+async def _serving(
+    folder: Path, service: Recorder | None = None, limits: Limits | None = None
+) -> AsyncIterator[tuple[Tls, Edge, int]]:
     """The gateway, with its certificates, on a TLS port beside the plain one."""
     tls = Tls(folder, SystemClock())
     tls.read()
     async with edge(service) as plain:
-        server = GatewayServer(plain.gateway, SilentObserver(), tls=tls.context)
+        server = GatewayServer(plain.gateway, SilentObserver(), limits, tls=tls.context)
         port = await server.start("127.0.0.1", 0)
         try:
             yield tls, plain, port
@@ -190,6 +193,54 @@ def test_plain_http_and_noise_on_the_tls_port_end_at_once(tmp_path: Path, author
             assert await _serial(port, authority.trust(), "sun.test")
 
     on_both_loops(scenario)
+
+
+def test_who_says_nothing_counts_for_his_address_and_ends(tmp_path: Path, authority: Authority) -> None:
+    """A socket that never began its handshake was not counted: anybody could have thousands."""
+    authority.write(tmp_path / "sun.crt", "sun.test")
+
+    async def scenario() -> None:
+        limits = Limits(connections_per_address=2, head_s=1.0)
+        async with _serving(tmp_path, limits=limits) as (_, _, port):
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await _rest(reader) == b""  # one too many, at once
+            writer.close()
+            assert [reader.at_eof() for reader, _ in silent] == [False] * 4
+            for reader, writer in silent:
+                assert b"HTTP" not in await _rest(reader)  # its handshake takes too long
+                writer.close()
+            for _ in range(3):  # every place was given back
+                reader, writer = await _connect(port, authority.trust(), "sun.test")
+                writer.write(GET)
+                [answer] = parse(await asyncio.wait_for(reader.read(), 10))
+                assert answer.status == 200
+                writer.close()
+
+    on_both_loops(scenario)
+
+
+def test_over_tls_too_one_connection_too_many_is_told_so(tmp_path: Path, authority: Authority) -> None:
+    authority.write(tmp_path / "sun.crt", "sun.test")
+
+    async def scenario() -> None:
+        async with _serving(tmp_path, limits=Limits(connections_per_address=1)) as (_, _, port):
+            _, held = await _connect(port, authority.trust(), "sun.test")
+            reader, writer = await _connect(port, authority.trust(), "sun.test")
+            writer.write(GET)
+            [answer] = parse(await asyncio.wait_for(reader.read(), 10))
+            assert answer.status == 503
+            held.close()
+            writer.close()
+
+    on_both_loops(scenario)
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await asyncio.wait_for(reader.read(), 10)
+    except ConnectionResetError:
+        return b""
 
 
 def test_a_renewed_certificate_is_shown_and_open_connections_go_on(
