@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from tests.support.websocket import SECRET, Tenants
 
+from yuanlian.gateway.failed_tokens import PER_MINUTE
 from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import SilentObserver
 from yuanlian.gateway.origin import TrustedProxies
@@ -181,6 +182,7 @@ async def edge(
     websocket: UpgradeHandler | None = None,
     trusted_proxies: tuple[str, ...] = (),
     openapi: Mapping[str, Any] | None = None,
+    failed_tokens_per_minute: int = PER_MINUTE,
 ) -> AsyncIterator[Edge]:
     clock = SystemClock()
     tenants, revocations, observer = Tenants(), MemoryRevocations(clock), Finished()
@@ -205,6 +207,7 @@ async def edge(
         pages=Pages(describe, is_ready),
         websocket=websocket,
         trusted_proxies=TrustedProxies(trusted_proxies),
+        failed_tokens_per_minute=failed_tokens_per_minute,
     )
     server = GatewayServer(gateway, observer, limits, gateway.is_trusted_proxy)
     port = await server.start("127.0.0.1", 0)

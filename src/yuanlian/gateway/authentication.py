@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+from yuanlian.gateway.failed_tokens import FailedTokens
 from yuanlian.gateway.http import Headers, Request
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import AuthenticationError
@@ -37,15 +39,24 @@ class Caller:
 
 
 class Authenticator:
-    """The signature of a token is checked once; expiry and revocation on every request."""
+    """The signature of a token is checked once; expiry and revocation on every request. ``failed``: counts
+    for the address that ``network`` says of a request."""
 
     def __init__(
-        self, verifier: TokenVerifier, revocations: Revocations, identity: InternalIdentity, clock: Clock
+        self,
+        verifier: TokenVerifier,
+        revocations: Revocations,
+        identity: InternalIdentity,
+        clock: Clock,
+        failed: FailedTokens,
+        network: Callable[[Request], str],
     ) -> None:
         self._verifier = verifier
         self._revocations = revocations
         self._identity = identity
         self._clock = clock
+        self._failed = failed
+        self._network = network
         self._known: dict[bytes, Caller] = {}
 
     def authenticate(self, request: Request) -> Caller:
@@ -53,9 +64,10 @@ class Authenticator:
 
         Raises:
             AuthenticationError: no token, or one that is forged, expired or revoked.
+            LimitReachedError: an unknown one, from where too many came that were none.
         """
         header = request.first.get(b"authorization", b"")
-        caller = self._known.get(header) or self._verify(header)
+        caller = self._known.get(header) or self._verify(header, request)
         now = self._clock.now_ms()
         if caller.expires_ms <= now:
             self._known.pop(header, None)
@@ -66,8 +78,26 @@ class Authenticator:
             self._introduce(caller, now)
         return caller
 
-    def _verify(self, header: bytes) -> Caller:
+    def _verify(self, header: bytes, request: Request) -> Caller:
+        if not header:
+            raise AuthenticationError(headers=_CHALLENGE)  # which costs nothing and is no attempt
         scheme, _, token = header.partition(b" ")
+        if scheme.lower() == b"bearer" and (known := self._known.get(b"Bearer " + token)) is not None:
+            return known
+        network = self._network(request)
+        self._failed.check(network)
+        try:
+            caller = self._read(scheme, token)
+        except AuthenticationError:
+            self._failed.count(network)
+            raise
+        if scheme == b"Bearer":
+            if len(self._known) >= _CACHE_LIMIT:
+                self._known.clear()  # tokens are short-lived: starting over is cheaper than ordering them
+            self._known[header] = caller
+        return caller
+
+    def _read(self, scheme: bytes, token: bytes) -> Caller:
         # One spelling for one token (RFC 6750 §2.1: a single space, none inside), or each other one would be
         # remembered beside it.
         if scheme.lower() != b"bearer" or not token.isascii() or token != token.strip():
@@ -76,12 +106,7 @@ class Authenticator:
             verified = self._verifier.verify(token.decode("ascii"))
         except AuthenticationError as error:
             raise AuthenticationError(error.message, error.details, _CHALLENGE) from None
-        if len(self._known) >= _CACHE_LIMIT:
-            self._known.clear()  # tokens are short-lived: starting over is cheaper than ordering them
-        caller = Caller(verified)
-        if scheme == b"Bearer":
-            self._known[header] = caller
-        return caller
+        return Caller(verified)
 
     def _introduce(self, caller: Caller, now: int) -> None:
         """The signed token is good for at least half of its lifetime, a quarter of it is used."""

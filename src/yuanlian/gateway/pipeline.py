@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from yuanlian.gateway.authentication import Authenticator, Caller, TokenVerifier
 from yuanlian.gateway.cors import asked_beforehand
+from yuanlian.gateway.failed_tokens import PER_MINUTE, FailedTokens
 from yuanlian.gateway.forwarding import repeated_headers, upstream_headers
 from yuanlian.gateway.handler import PromptHandler
 from yuanlian.gateway.http import Headers, Request, tokens
@@ -59,15 +60,17 @@ class Gateway(PromptHandler):
         pages: Pages,
         websocket: UpgradeHandler | None = None,
         trusted_proxies: TrustedProxies | None = None,
+        failed_tokens_per_minute: int = PER_MINUTE,
     ) -> None:
         self.table = table
         self._upstreams = upstreams
-        self._authenticator = Authenticator(verifier, revocations, identity, clock)
+        self._proxies = trusted_proxies or TrustedProxies()
+        failed = FailedTokens(clock, failed_tokens_per_minute)
+        self._authenticator = Authenticator(verifier, revocations, identity, clock, failed, self._network)
         self._resolver = TenantResolver(directory)
         self._limiter = limiter
         self._pages = pages
         self.websocket = websocket
-        self._proxies = trusted_proxies or TrustedProxies()
         self.tunnels: UpgradeHandler | None = None
 
     def replace_routes(self, table: RouteTable) -> None:
@@ -137,6 +140,9 @@ class Gateway(PromptHandler):
         if protocol is None or not isinstance(upstream, TunnelUpstream):
             raise ServiceUnavailableError  # another table has come meanwhile
         return Admitted(upstream, outgoing, protocol, caller)
+
+    def _network(self, request: Request) -> str:
+        return self._proxies.origin(request).network
 
     # --- steps --------------------------------------------------------------------------------
 

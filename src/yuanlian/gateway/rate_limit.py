@@ -27,6 +27,14 @@ def limit_lines(decision: Decision) -> bytes:
     )
 
 
-def refusal(decision: Decision) -> RateLimitedError:
-    """When to come back; how much there is, ``limit_lines`` say."""
-    return RateLimitedError(headers=[("retry-after", str(decision.retry_after))])
+class LimitReachedError(RateLimitedError):
+    """``lines``: the ``RateLimit-*`` of its answer, in place of any others."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(headers=[("retry-after", str(decision.retry_after))])
+        self.lines = limit_lines(decision)
+
+
+def refusal(decision: Decision) -> LimitReachedError:
+    """When to come back, and how much there is."""
+    return LimitReachedError(decision)

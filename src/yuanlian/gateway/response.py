@@ -10,6 +10,7 @@ from yuanlian.gateway.answer_headers import STANDARD
 from yuanlian.gateway.answer_headers import BrokenResponseError as BrokenResponseError
 from yuanlian.gateway.body import StreamedBody
 from yuanlian.gateway.http import RefusedError, Request, Response, error_response
+from yuanlian.gateway.rate_limit import LimitReachedError
 from yuanlian.gateway.upstreams.known_answer import KnownHeaders
 from yuanlian.kit.errors import AppError
 
@@ -130,10 +131,12 @@ class ResponseWriter:
     def fail(self, error: AppError | RefusedError) -> None:
         """Answers ``error`` in its envelope, instead of whatever was started; only before ``sent``."""
         self.started = False
+        status = None
         if isinstance(error, RefusedError):
-            self.send(error_response(error.error, self.request, error.status))
-        else:
-            self.send(error_response(error, self.request))
+            error, status = error.error, error.status
+        if isinstance(error, LimitReachedError):
+            self.extra = error.lines
+        self.send(error_response(error, self.request, status))
 
     def _piece(self, chunk: bytes) -> bytes:
         """What goes out for ``chunk``: before it the head if it has not left, around it the framing."""

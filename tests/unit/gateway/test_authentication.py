@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from yuanlian.gateway.authentication import Authenticator
+from yuanlian.gateway.failed_tokens import FailedTokens
 from yuanlian.gateway.http import Headers, Request
+from yuanlian.gateway.rate_limit import LimitReachedError
 from yuanlian.kit.clock import ManualClock
 from yuanlian.kit.errors import AuthenticationError
 from yuanlian.kit.identity.internal import LIFETIME_S, InternalIdentity
@@ -39,12 +41,17 @@ class _Rig:
         self.revocations = MemoryRevocations(self.clock)
         self.service = InternalIdentity(bytes(32), self.clock)
         identity = InternalIdentity(bytes(32), self.clock)
-        self.authenticator = Authenticator(self.verifier, self.revocations, identity, self.clock)
+        failed = FailedTokens(self.clock, per_minute=10)
+        self.authenticator = Authenticator(
+            self.verifier, self.revocations, identity, self.clock, failed, lambda request: request.client[0]
+        )
 
-    def headers(self, authorization: bytes = b"Bearer good") -> dict[bytes, bytes]:
+    def headers(
+        self, authorization: bytes = b"Bearer good", address: str = "192.0.2.1"
+    ) -> dict[bytes, bytes]:
         """What a service is told about the sender."""
         sent: Headers = [(b"authorization", authorization)]
-        request = Request("GET", b"/", b"/", b"", sent, dict(sent), ("", 0), "1.1", 0.0, "req_1")
+        request = Request("GET", b"/", b"/", b"", sent, dict(sent), (address, 0), "1.1", 0.0, "req_1")
         return dict(self.authenticator.authenticate(request).headers)
 
 
@@ -104,7 +111,47 @@ def test_one_token_is_remembered_once_however_it_is_written() -> None:
     rig.headers()
     for spaces in range(1, 50):
         with pytest.raises(AuthenticationError):
-            rig.headers(b"Bearer " + b" " * spaces + b"good")
+            rig.headers(b"Bearer " + b" " * spaces + b"good", f"192.0.2.{spaces}")
     for spelling in (b"bearer good", b"BEARER good"):
         assert rig.headers(spelling)[b"x-tenant-id"] == b"a"
     assert len(rig.authenticator._known) == 1
+
+
+def test_an_address_may_send_so_many_tokens_that_are_none_and_then_is_not_listened_to() -> None:
+    """Each cost a signature check, without end."""
+    rig = _Rig()
+    for number in range(10):
+        with pytest.raises(AuthenticationError):
+            rig.headers(b"Bearer bad%d" % number)
+    with pytest.raises(LimitReachedError) as refused:
+        rig.headers(b"Bearer bad")
+    assert refused.value.headers == (("retry-after", "6"),)
+    assert rig.verifier.asked == 10
+    with pytest.raises(LimitReachedError):
+        rig.headers(b"Bearer good")  # nobody knows yet
+    assert rig.headers(address="192.0.2.2")
+    rig.clock.advance(6_000)
+    with pytest.raises(AuthenticationError):
+        rig.headers(b"Bearer bad")
+    with pytest.raises(LimitReachedError):
+        rig.headers(b"Bearer bad")
+    assert rig.verifier.asked == 12
+
+
+@pytest.mark.parametrize("spelling", [b"Bearer good", b"bearer good"])
+def test_who_is_known_works_on_beside_one_who_sends_rubbish(spelling: bytes) -> None:
+    rig = _Rig()
+    rig.headers()
+    for number in range(12):
+        with pytest.raises((AuthenticationError, LimitReachedError)):
+            rig.headers(b"Bearer bad%d" % number)
+    assert rig.headers(spelling)
+    assert rig.verifier.asked == 11
+
+
+def test_no_token_is_no_attempt() -> None:
+    rig = _Rig()
+    for _ in range(20):
+        with pytest.raises(AuthenticationError):
+            rig.headers(b"")
+    assert rig.headers()

@@ -362,3 +362,23 @@ def test_a_whole_network_of_addresses_is_one_client_to_the_limit() -> None:
             assert [answer.status for answer in answers] == [200, 200, 429, 200, 200]
 
     run(scenario)
+
+
+@pytest.mark.parametrize("path", ["/private/x", "/mine"])
+def test_an_address_that_sends_too_many_tokens_that_are_none_is_told_when_to_come_back(path: str) -> None:
+    async def scenario() -> None:
+        async with edge(failed_tokens_per_minute=3) as e:
+            known = e.bearer("user_2")
+            assert (await e.get("/private/x", known)).status == 200
+            statuses = [(await e.get(path, f"Authorization: Bearer x.{n}.z")).status for n in range(4)]
+            assert statuses == [401, 401, 401, 429]
+            refused = await e.get(path, "Authorization: Bearer x.y.z")
+            assert refused.json["error"]["code"] == "RATE_LIMITED"
+            names = ("retry-after", "ratelimit-limit", "ratelimit-remaining")
+            assert [refused.headers[name] for name in names] == ["20", "3", "0"]
+            body = await e.get("/private/x", "Authorization: Bearer x.y.z", method="POST", body=b"x" * 5000)
+            assert (body.status, body.headers["ratelimit-limit"]) == (429, "3")
+            assert (await e.get("/private/x", known)).status == 200
+            assert (await e.get("/open/x")).status == 200
+
+    run(scenario)
