@@ -35,7 +35,7 @@ from yuanlian.kit.tenancy.scope import tenant_if_one
 _LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 _INFO = _LEVELS["info"]
 DELAY_S = 0.02
-LINES_AT_ONCE = 16
+LINES_AT_ONCE = 32
 """Access lines that are made together: many cost a third of one by one, but the event loop waits."""
 PENDING_LIMIT = 20_000
 """Access lines that wait for a stuck stream; more are dropped and counted."""
