@@ -182,7 +182,7 @@ async def edge(
     websocket: UpgradeHandler | None = None,
     trusted_proxies: tuple[str, ...] = (),
     openapi: Mapping[str, Any] | None = None,
-    failed_tokens_per_minute: int = PER_MINUTE,
+    bad_tokens_per_minute: int = PER_MINUTE,
 ) -> AsyncIterator[Edge]:
     clock = SystemClock()
     tenants, revocations, observer = Tenants(), MemoryRevocations(clock), Finished()
@@ -207,7 +207,7 @@ async def edge(
         pages=Pages(describe, is_ready),
         websocket=websocket,
         trusted_proxies=TrustedProxies(trusted_proxies),
-        failed_tokens_per_minute=failed_tokens_per_minute,
+        bad_tokens_per_minute=bad_tokens_per_minute,
     )
     server = GatewayServer(gateway, observer, limits, gateway.is_trusted_proxy)
     port = await server.start("127.0.0.1", 0)

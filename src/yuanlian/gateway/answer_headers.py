@@ -13,6 +13,8 @@ DEFAULTS: Mapping[str, str] = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
+HSTS = "strict-transport-security"
+"""Among the defaults where the gateway itself speaks TLS, and only there (RFC 6797 §7.2)."""
 # Hop-by-hop fields are ours to say; a request id is on every answer and must not appear twice.
 _OURS = frozenset(
     {
@@ -42,9 +44,9 @@ class BrokenResponseError(Exception):
 
 
 class AnswerHeaders:
-    """``headers``: by name, in place of a default or besides; None takes the default away and lets the
-    upstream's own through. ``lines``: further lines, already written. ``replaced``: further names that
-    are not passed on from upstream.
+    """``headers``: by name, in place of one of the ``defaults`` or besides; None takes the default away and
+    lets the upstream's own through. ``lines``: further lines, already written. ``replaced``: further names
+    that are not passed on from upstream.
 
     ``beginnings``: the status line and these headers up to the value of ``x-request-id``, by status, for
     the statuses that ``beginning`` was asked for.
@@ -57,9 +59,10 @@ class AnswerHeaders:
         headers: Mapping[str, str | None] | None = None,
         lines: bytes = b"",
         replaced: Iterable[bytes] = (),
+        defaults: Mapping[str, str] = DEFAULTS,
     ) -> None:
         own = {name.lower(): value for name, value in (headers or {}).items()}
-        said = {name: value for name, value in {**DEFAULTS, **own}.items() if value is not None}
+        said = {name: value for name, value in {**defaults, **own}.items() if value is not None}
         written = b"".join(b"%b: %b\r\n" % (n.encode("ascii"), v.encode("ascii")) for n, v in said.items())
         self._lines = b"%b%bx-request-id: " % (written, lines)
         self.not_passed_on = _OURS | {name.encode("ascii") for name in said} | set(replaced)

@@ -60,12 +60,12 @@ class Gateway(PromptHandler):
         pages: Pages,
         websocket: UpgradeHandler | None = None,
         trusted_proxies: TrustedProxies | None = None,
-        failed_tokens_per_minute: int = PER_MINUTE,
+        bad_tokens_per_minute: int = PER_MINUTE,
     ) -> None:
         self.table = table
         self._upstreams = upstreams
         self._proxies = trusted_proxies or TrustedProxies()
-        failed = FailedTokens(clock, failed_tokens_per_minute)
+        failed = FailedTokens(clock, bad_tokens_per_minute)
         self._authenticator = Authenticator(verifier, revocations, identity, clock, failed, self._network)
         self._resolver = TenantResolver(directory)
         self._limiter = limiter
@@ -102,6 +102,7 @@ class Gateway(PromptHandler):
     async def handle(self, request: Request, response: ResponseWriter) -> None:
         path = safe_path(request.path)
         request.path = path.normal
+        request.standing = request.standing or self.table.standard
         page = self._pages.find(path.normal)
         if page is not None:
             await self._show(page, request, response)
@@ -147,7 +148,11 @@ class Gateway(PromptHandler):
     # --- steps --------------------------------------------------------------------------------
 
     def _match(self, request: Request, path: SafePath) -> Route:
-        route = request.matched = self.table.find(request.method, path)
+        try:
+            route = request.matched = self.table.find(request.method, path)
+        except AppError:
+            request.standing = self.table.standard
+            raise
         request.route = route.path
         request.standing = route.standing_for(request)
         return route

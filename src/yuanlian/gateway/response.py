@@ -133,7 +133,7 @@ class ResponseWriter:
         self.started = False
         status = None
         if isinstance(error, RefusedError):
-            error, status = error.error, error.status
+            status, error = error.status, error.error
         if isinstance(error, LimitReachedError):
             self.extra = error.lines
         self.send(error_response(error, self.request, status))

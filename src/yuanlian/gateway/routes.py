@@ -5,11 +5,11 @@ Source: specification "API网关集成", CONTRACT §4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yuanlian.gateway.answer_headers import RATE_LIMIT_HEADERS, STANDARD, AnswerHeaders
+from yuanlian.gateway.answer_headers import DEFAULTS, RATE_LIMIT_HEADERS, STANDARD, AnswerHeaders
 from yuanlian.gateway.cors import REPLACED, Cors
 from yuanlian.gateway.http import Request
 from yuanlian.gateway.paths import SafePath
@@ -47,7 +47,9 @@ class Route:
     upgrade: frozenset[bytes]
 
     @classmethod
-    def of(cls, entry: Entry) -> Route:
+    def of(
+        cls, entry: Entry, defaults: Mapping[str, str] = DEFAULTS, standard: AnswerHeaders = STANDARD
+    ) -> Route:
         methods = frozenset(entry.methods)
         limit = entry.rateLimit
         cors = Cors(entry.cors, methods) if entry.cors is not None else None
@@ -62,8 +64,10 @@ class Route:
             max_body_bytes=entry.maxBodyBytes,
             retries=entry.retries,
             cors=cors,
-            standing=_standing(entry, cors, None),
-            standing_by_origin={o: _standing(entry, cors, o) for o in cors.origins} if cors else {},
+            standing=_standing(entry, cors, None, defaults) or standard,
+            standing_by_origin={
+                o: _standing(entry, cors, o, defaults) or standard for o in (cors.origins if cors else ())
+            },
             upgrade=frozenset(protocol.encode() for protocol in entry.upgrade),
         )
 
@@ -73,11 +77,14 @@ class Route:
         return self.standing_by_origin.get(request.first.get(b"origin", b""), self.standing)
 
 
-def _standing(entry: Entry, cors: Cors | None, origin: bytes | None) -> AnswerHeaders:
+def _standing(
+    entry: Entry, cors: Cors | None, origin: bytes | None, defaults: Mapping[str, str]
+) -> AnswerHeaders | None:
+    """None where it says nothing of its own."""
     replaced = (REPLACED if cors else frozenset()) | (RATE_LIMIT_HEADERS if entry.rateLimit else frozenset())
     if not replaced and not entry.headers:
-        return STANDARD
-    return AnswerHeaders(entry.headers, cors.lines(origin) if cors else b"", replaced)
+        return None
+    return AnswerHeaders(entry.headers, cors.lines(origin) if cors else b"", replaced, defaults)
 
 
 @dataclass(slots=True)
@@ -96,23 +103,26 @@ INTERNAL = "internal"
 
 
 class RouteTable:
-    """Immutable; a new file makes a new table."""
+    """Immutable; a new file makes a new table. ``standard``: what stands on every answer to what is no
+    route's."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route], standard: AnswerHeaders = STANDARD) -> None:
         self.routes = tuple(routes)
+        self.standard = standard
         self._root = _Node()
         self._found: dict[tuple[str, bytes], Route] = {}
         for route in routes:
             self._insert(route)
 
     @classmethod
-    def load(cls, text: str) -> RouteTable:
-        """Reads the YAML text of a table.
+    def load(cls, text: str, defaults: Mapping[str, str] = DEFAULTS) -> RouteTable:
+        """Reads the YAML text of a table. ``defaults``: headers of answers where a route says nothing.
 
         Raises:
             RoutesError: with the line and the reason.
         """
-        return cls([Route.of(entry) for entry in parse(text)])
+        standard = STANDARD if defaults is DEFAULTS else AnswerHeaders(defaults=defaults)
+        return cls([Route.of(entry, defaults, standard) for entry in parse(text)], standard)
 
     def match(self, method: str, path: str) -> Route:
         """The route of the most specific path: literal before ``*`` before ``**``, from the left.

@@ -56,9 +56,8 @@ async def running(built: Edge, stop: Stop) -> AsyncIterator[GatewayServer]:
     """The server of a gateway that can serve, to be told where to listen; it is drained at the end."""
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(built.connections)
-        for upstream in built.upstreams:
-            await upstream.start()
-            stack.push_async_callback(upstream.stop)
+        stack.push_async_callback(built.upstreams.stop)
+        await built.upstreams.start()
         await stack.enter_async_context(beside((*built.chores, *built.watches)))
         await _hear(built, stop)
         server = server_for(built.public, built.observer)

@@ -3,12 +3,15 @@ imports no service, and none of what only services need."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import structlog
 
 from yuanlian import __version__
 from yuanlian.contracts.auth import SERVICE as AUTH
@@ -21,7 +24,7 @@ from yuanlian.gateway.followed_revocations import FollowedRevocations
 from yuanlian.gateway.origin import TrustedProxies
 from yuanlian.gateway.pages import Pages
 from yuanlian.gateway.pipeline import Gateway
-from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
+from yuanlian.gateway.routes import RouteTable
 from yuanlian.gateway.service_client import UpstreamClient
 from yuanlian.gateway.upstreams.discovery import FixedInstances, RegisteredInstances
 from yuanlian.gateway.upstreams.http import HttpUpstream
@@ -41,12 +44,13 @@ from yuanlian.kit.registry.registry import Instance, Registry
 from yuanlian.kit.resilience.limiter import RateLimiter
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
 from yuanlian.runtime import routing, upstream_metrics
-from yuanlian.runtime.listening import Listening, open_tls
-from yuanlian.runtime.routing import RoutesSource
+from yuanlian.runtime.listening import Listening, client_limits, open_tls
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 from yuanlian.runtime.shared import shared
 from yuanlian.runtime.stopping import Chore, one_after_another
 from yuanlian.runtime.upstreams import host_and_port
+
+_log = structlog.get_logger("routes")
 
 ANSWER_S = 10.0
 """What services may take to answer the gateway itself, which holds back requests meanwhile; a feed that is
@@ -60,7 +64,7 @@ class Edge:
 
     public: Listening
     admin: Listening
-    upstreams: tuple[HttpUpstream, ...]
+    upstreams: Upstreams
     tunnels: Tunnels
     websocket: WebSocketEndpoint | None
     """Where live events reach this process; elsewhere ``/ws`` is tunnelled."""
@@ -76,10 +80,48 @@ class Edge:
 
 
 class Upstreams(Mapping[str, HttpUpstream]):
-    """By service; one that is not named is behind ``*``, where there is that."""
+    """By service; one that is not named is behind ``*``, where there is that. ``make``: for services that
+    are named later. ``distinct``: each once, though several services may share one."""
 
-    def __init__(self, by_service: Mapping[str, HttpUpstream]) -> None:
-        self._by_service = by_service
+    def __init__(
+        self, by_service: Mapping[str, HttpUpstream], make: Callable[[str], HttpUpstream] | None = None
+    ) -> None:
+        self._by_service = dict(by_service)
+        self._make = make
+        self.distinct = list({id(one): one for one in by_service.values()}.values())
+        self._started: list[HttpUpstream] | None = None
+        self._changing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Stop them when this fails, too."""
+        self._started = []
+        for upstream in self.distinct:
+            await upstream.start()
+            self._started.append(upstream)
+
+    async def stop(self) -> None:
+        async with self._changing:
+            started, self._started = self._started or [], None
+            while started:
+                await started.pop().stop()
+
+    async def take_in(self, table: RouteTable) -> None:
+        """Finds the instances of services that are named for the first time."""
+        async with self._changing:
+            for service in sorted({route.service for route in table.routes}):
+                if self.get(service) is not None:
+                    continue
+                if self._make is None:
+                    _log.warning("routes name a service of which YUANLIAN_UPSTREAMS says nothing: its "
+                                 "requests are answered with 503", service=service)  # fmt: skip
+                    continue
+                upstream = self._make(service)
+                if self._started is not None:
+                    await upstream.start()
+                    self._started.append(upstream)
+                self.distinct.append(upstream)
+                self._by_service[service] = upstream
+                _log.info("service found in the routes", service=service)
 
     def __getitem__(self, service: str) -> HttpUpstream:
         found = self._by_service.get(service) or self._by_service.get(EVERY_SERVICE)
@@ -105,7 +147,7 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         raise UnsupportedSettingError("YUANLIAN_JWT_SECRET: a gateway needs the one that the services have")
     clock = SystemClock()
     secret = settings.token_secret()
-    routes = RoutesSource(settings.routes or DEFAULT_ROUTES)
+    routes = routing.routes_of(settings)
     table = routes.read()
     common = shared(settings, clock) if settings.is_distributed else None
     if common is None:
@@ -138,9 +180,9 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         clock=clock,
         pages=Pages(describe, health.ready),
         trusted_proxies=TrustedProxies(settings.trusted_proxies),
+        bad_tokens_per_minute=settings.bad_tokens_per_minute,
     )
-    by_instances = tuple({id(one): one for one in upstreams.values()}.values())
-    upstream_metrics.watch(metrics, by_instances)
+    upstream_metrics.watch(metrics, upstreams.distinct)
     gateway.tunnels = tunnels = Tunnels(gateway.admit_tunnel, observer, revocations, directory, clock)
     websocket = None
     if common is None:
@@ -154,9 +196,9 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         )
     tls = open_tls(settings, clock, health, metrics)
     watches: list[Chore] = []
-    reloads: list[Chore] = [partial(routing.reload, routes, gateway)]
+    reloads: list[Chore] = [partial(routing.reload, routes, gateway, upstreams.take_in)]
     if settings.routes is not None:
-        watches.append(partial(routing.follow, routes, gateway))
+        watches.append(partial(routing.follow, routes, gateway, prepare=upstreams.take_in))
     if tls is not None:
         watches.append(tls.follow)
         reloads.append(tls.reload)
@@ -172,10 +214,16 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
     )
     return Edge(
         public=Listening(
-            gateway, settings.host, settings.port, "YUANLIAN_PORT", gateway.is_trusted_proxy, tls
+            gateway,
+            settings.host,
+            settings.port,
+            "YUANLIAN_PORT",
+            gateway.is_trusted_proxy,
+            tls,
+            client_limits(settings),
         ),
         admin=Listening(admin, settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT"),
-        upstreams=by_instances,
+        upstreams=upstreams,
         tunnels=tunnels,
         websocket=websocket,
         connections=contextlib.nullcontext() if common is None else common.running(),
@@ -190,11 +238,13 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
 
 
 def _registered(registry: Registry, table: RouteTable) -> Upstreams:
-    """Whoever the registry names; services that the routes begin to name later need a restart."""
+    """Whoever the registry names."""
+
+    def make(name: str) -> HttpUpstream:
+        return HttpUpstream(name, RegisteredInstances(registry, name))
+
     names = {AUTH, TENANT, *(route.service for route in table.routes)}
-    return Upstreams(
-        {name: HttpUpstream(name, RegisteredInstances(registry, name)) for name in sorted(names)}
-    )
+    return Upstreams({name: make(name) for name in sorted(names)}, make)
 
 
 def _written_down(settings: Settings) -> Upstreams:

@@ -19,6 +19,15 @@ from yuanlian.runtime.refusals import Refusal
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 
 
+def client_limits(settings: Settings) -> Limits:
+    return Limits(
+        head_s=settings.header_timeout_s,
+        body_stall_s=settings.body_timeout_s,
+        idle_s=settings.keep_alive_s,
+        connections_per_address=settings.connections_per_address,
+    )
+
+
 @dataclass(frozen=True)
 class Addresses:
     public: str

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import structlog
 
+from yuanlian.gateway.answer_headers import DEFAULTS, HSTS
 from yuanlian.gateway.pipeline import Gateway
-from yuanlian.gateway.routes import RouteTable
+from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
 from yuanlian.gateway.routes_file import RoutesError
 from yuanlian.runtime.refusals import Refusal
+from yuanlian.runtime.settings import Settings
 
 LOOK_S = 0.5
 
@@ -18,6 +21,10 @@ _log = structlog.get_logger("routes")
 
 Stamp = tuple[int, int, int] | None
 """Modification time, size and inode; None while there is no file."""
+
+
+Prepare = Callable[[RouteTable], Awaitable[None]]
+"""What has to be done before a table takes over."""
 
 
 class RoutesRefusedError(Refusal):
@@ -45,10 +52,14 @@ def text_of(path: Path) -> str:
 
 
 class RoutesSource:
-    """``read`` and ``has_changed`` touch the disk, which may be far away: call off the event loop."""
+    """``defaults``: headers of answers where a route says nothing.
 
-    def __init__(self, path: Path) -> None:
+    ``read`` and ``has_changed`` touch the disk, which may be far away: call off the event loop.
+    """
+
+    def __init__(self, path: Path, defaults: Mapping[str, str] = DEFAULTS) -> None:
         self.path = path
+        self._defaults = defaults
         self._read: Stamp = None
         self._seen: Stamp = None
 
@@ -61,7 +72,7 @@ class RoutesSource:
         # Before the content: what is written meanwhile makes another stamp.
         self._read = self._seen = self._stamp()
         try:
-            return RouteTable.load(text_of(self.path))
+            return RouteTable.load(text_of(self.path), self._defaults)
         except RoutesError as error:
             raise RoutesRefusedError(self.path, error.line, error.reason) from None
 
@@ -79,7 +90,13 @@ class RoutesSource:
         return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-async def reload(source: RoutesSource, gateway: Gateway) -> None:
+def routes_of(settings: Settings) -> RoutesSource:
+    secure = settings.tls_dir is not None and settings.hsts != "off"
+    defaults = {**DEFAULTS, HSTS: settings.hsts} if secure else DEFAULTS
+    return RoutesSource(settings.routes or DEFAULT_ROUTES, defaults)
+
+
+async def reload(source: RoutesSource, gateway: Gateway, prepare: Prepare | None = None) -> None:
     """The new table takes over between two requests; a bad one is refused and the old one stays."""
     try:
         table = await asyncio.to_thread(source.read)
@@ -88,13 +105,17 @@ async def reload(source: RoutesSource, gateway: Gateway) -> None:
             "routes refused, the old table stays", path=str(error.path), line=error.line, reason=error.reason
         )
         return
+    if prepare is not None:
+        await prepare(table)
     gateway.replace_routes(table)
     _log.info("routes replaced", path=str(source.path), routes=len(table.routes))
 
 
-async def follow(source: RoutesSource, gateway: Gateway, look_s: float = LOOK_S) -> None:
+async def follow(
+    source: RoutesSource, gateway: Gateway, look_s: float = LOOK_S, prepare: Prepare | None = None
+) -> None:
     """Reloads whenever the file has changed, until cancelled."""
     while True:
         await asyncio.sleep(look_s)
         if await asyncio.to_thread(source.has_changed):
-            await reload(source, gateway)
+            await reload(source, gateway, prepare)

@@ -29,6 +29,7 @@ from yuanlian.runtime.upstreams import parse_upstreams
 PREFIX = "YUANLIAN_"
 FILE = "yuanlian.toml"
 MIN_SECRET_BYTES = 32
+_HSTS = r"^(off|max-age=\d+(; includeSubDomains)?(; preload)?)$"
 
 
 class UnsupportedSettingError(Refusal):
@@ -66,6 +67,17 @@ class Settings(BaseSettings):
     """How long requests in flight may take after a stop was asked for."""
     tls_dir: Path | None = None
     """Certificates of the public listener; without it, it speaks plain HTTP."""
+    hsts: str = Field(default="max-age=31536000", pattern=_HSTS)
+    """``Strict-Transport-Security`` of answers where the public listener speaks TLS; ``off``: none."""
+    connections_per_address: int = Field(default=1000, ge=1, le=1_000_000)
+    header_timeout_s: float = Field(default=10.0, gt=0, le=600)
+    """What a client may take for a TLS handshake, and for the head of a request."""
+    body_timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    """How long a body that is being sent may pause."""
+    keep_alive_s: float = Field(default=60.0, gt=0, le=3600)
+    """How long a client's connection may wait for its next request."""
+    bad_tokens_per_minute: int = Field(default=300, ge=0, le=1_000_000)
+    """Tokens that are none, from one address; then it is only heard with tokens known to be good. 0: any."""
     upstreams: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(default_factory=dict)
     """For ``run gateway``: service → base URLs of its instances."""
     workers: int = Field(default=1, ge=1, le=256)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from yuanlian.gateway.upstreams.cluster import Cluster, Member
 from yuanlian.gateway.upstreams.http import HttpUpstream
 from yuanlian.kit.observe.metrics import Metrics
 
 
-def watch(metrics: Metrics, upstreams: Iterable[HttpUpstream]) -> None:
+def watch(metrics: Metrics, upstreams: Collection[HttpUpstream]) -> None:
     """Each process of a gateway judges for itself: an instance counts as in use when it is for all
-    of them, and for all services that it runs."""
-    known = tuple(upstreams)
+    of them, and for all services that it runs. ``upstreams`` may grow."""
 
     def of_instances(
         value: Callable[[Cluster, Member], float], together: Callable[[Iterable[float]], float] = sum
     ) -> Callable[[], Mapping[str, float]]:
         def read() -> Mapping[str, float]:
             values: dict[str, list[float]] = {}
-            for upstream in known:
+            for upstream in upstreams:
                 for member in upstream.cluster.members.values():
                     values.setdefault(member.name, []).append(value(upstream.cluster, member))
             return {name: together(several) for name, several in values.items()}
@@ -50,6 +49,6 @@ def watch(metrics: Metrics, upstreams: Iterable[HttpUpstream]) -> None:
         "upstream_retries",
         "Requests asked again",
         "service",
-        lambda: {upstream.name: upstream.retries for upstream in known},
+        lambda: {upstream.name: upstream.retries for upstream in upstreams},
         kind="counter",
     )

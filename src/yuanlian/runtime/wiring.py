@@ -17,7 +17,7 @@ from yuanlian.gateway.openapi import merge
 from yuanlian.gateway.origin import TrustedProxies
 from yuanlian.gateway.pages import Pages
 from yuanlian.gateway.pipeline import Gateway
-from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
+from yuanlian.gateway.routes import RouteTable
 from yuanlian.gateway.service_client import InProcessClient
 from yuanlian.gateway.upstreams.asgi import AsgiUpstream
 from yuanlian.gateway.websocket import WebSocketEndpoint
@@ -39,10 +39,9 @@ from yuanlian.kit.registry.memory import MemoryRegistry
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
 from yuanlian.runtime import routing
 from yuanlian.runtime.housekeeping import keep_tidy
-from yuanlian.runtime.listening import Listening, everybody, open_tls
+from yuanlian.runtime.listening import Listening, client_limits, everybody, open_tls
 from yuanlian.runtime.platform import Platform, by_prefix, mailer
 from yuanlian.runtime.registration import Registration
-from yuanlian.runtime.routing import RoutesSource
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 from yuanlian.runtime.stopping import Chore, one_after_another
 from yuanlian.services.analytics.module import module as analytics_module
@@ -61,7 +60,7 @@ def embedded(settings: Settings, log: Log) -> Platform:
         UnsupportedSettingError, ValueError, RoutesRefusedError: a setting that cannot be followed.
     """
     core = _core(settings, log)
-    routes = RoutesSource(settings.routes or DEFAULT_ROUTES)
+    routes = routing.routes_of(settings)
     proxies = TrustedProxies(settings.trusted_proxies)
     gateway = Gateway(
         routes.read(),
@@ -75,6 +74,7 @@ def embedded(settings: Settings, log: Log) -> Platform:
         pages=Pages(core.describe, core.health.ready),
         websocket=core.websocket,
         trusted_proxies=proxies,
+        bad_tokens_per_minute=settings.bad_tokens_per_minute,
     )
     tls = open_tls(settings, core.clock, core.health, core.metrics)
     chores: list[Chore] = []
@@ -86,7 +86,13 @@ def embedded(settings: Settings, log: Log) -> Platform:
         reloads.append(tls.reload)
     return core.platform(
         public=Listening(
-            gateway, settings.host, settings.port, "YUANLIAN_PORT", gateway.is_trusted_proxy, tls
+            gateway,
+            settings.host,
+            settings.port,
+            "YUANLIAN_PORT",
+            gateway.is_trusted_proxy,
+            tls,
+            client_limits(settings),
         ),
         admin=Listening(
             core.admin(lambda: gateway.table), settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT"

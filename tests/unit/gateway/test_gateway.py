@@ -367,7 +367,7 @@ def test_a_whole_network_of_addresses_is_one_client_to_the_limit() -> None:
 @pytest.mark.parametrize("path", ["/private/x", "/mine"])
 def test_an_address_that_sends_too_many_tokens_that_are_none_is_told_when_to_come_back(path: str) -> None:
     async def scenario() -> None:
-        async with edge(failed_tokens_per_minute=3) as e:
+        async with edge(bad_tokens_per_minute=3) as e:
             known = e.bearer("user_2")
             assert (await e.get("/private/x", known)).status == 200
             statuses = [(await e.get(path, f"Authorization: Bearer x.{n}.z")).status for n in range(4)]

@@ -32,7 +32,7 @@ def _living(kind: type) -> int:
 async def _gone(kind: type) -> None:
     """Waits: a listener remembers for a second who has come."""
     async with asyncio.timeout(10):
-        while _living(kind):  # noqa: ASYNC110 - nobody tells
+        while _living(kind):
             await asyncio.sleep(0.05)
 
 
