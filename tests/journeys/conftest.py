@@ -1,4 +1,5 @@
-"""One platform of each shape, with demo data, for all journeys."""
+"""One platform of each shape, with demo data, for all journeys; and one for a module whose journeys stop
+its parts, or put gateways of their own beside its."""
 
 from __future__ import annotations
 
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from tests.support.distributed import installed
+from tests.support.distributed import guest, installed
 from tests.support.platform import People, running
+
+from deploy.distributed import Distributed
 
 
 class Running(Protocol):
@@ -30,6 +33,12 @@ def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     else:
         with installed(folder) as installation:
             yield installation.platform
+
+
+@pytest.fixture(scope="module")
+def distributed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Distributed]:
+    with guest(tmp_path_factory.mktemp("distributed")) as platform:
+        yield platform
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,8 @@
-"""Starting, refusing to start, and stopping without dropping anything."""
+"""Starting, refusing to start, and stopping without dropping anything.
+
+Embedded by nature: what ``up`` refuses (the distributed refusals are in ``test_wrong_servers``), its
+terminal, and its threads, which ``run`` ends by the same code.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,16 @@ import socket
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
-from tests.support.platform import People, Person, running
+import pytest
+from tests.support.platform import People, Person, Platform, eventually, running
+
+from deploy.distributed import Distributed, Part
 
 
 def _up(*options: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -88,27 +96,65 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_ctrl_c_finishes_what_is_under_way_and_keeps_the_data(tmp_path: Path) -> None:
-    with running(tmp_path / "data") as platform:
-        people = People(platform.public)
-        teacher = people("laoshi")
+class Running(Protocol):
+    """A platform of either shape, as these journeys use it."""
 
-        with ThreadPoolExecutor(16) as pool:
-            taps = {f"stop-{number}": pool.submit(_tap, teacher, number) for number in range(200)}
-            taps["stop-20"].result()
-            assert platform.stop(within=5) == 0
-            results = {event_id: tap.result() for event_id, tap in taps.items()}
-        people.close()
-        answered = {event_id for event_id, status in results.items() if status == 201}
-        assert answered
-        # A request that was under way is answered; one that came too late is not, and is no 5xx.
-        assert set(results.values()) <= {201, 0}
+    @property
+    def public(self) -> str: ...
 
-        platform.start()
-        again = People(platform.public)
-        stored = _events(again)
-        assert answered <= stored
-        again.close()
+    @property
+    def admin(self) -> str: ...
+
+    def start(self) -> object: ...
+
+
+@pytest.fixture(params=["embedded", "distributed"])
+def platform(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+    if request.param == "distributed":
+        yield request.getfixturevalue("distributed")
+    else:
+        with running(tmp_path / "data") as embedded:
+            yield embedded
+
+
+def _stopped(platform: Running) -> set[int | None]:
+    """Ctrl-C, or SIGTERM of every part, the gateway first; the exit codes."""
+    if isinstance(platform, Distributed):
+        platform.stop()
+        return {part.process.returncode for part in platform.parts.values() if part.process is not None}
+    assert isinstance(platform, Platform)
+    return {platform.stop(within=5)}
+
+
+def _logs(platform: Running) -> list[str]:
+    """What the parts said on stdout; that of the distributed ones has their greetings in it, for people."""
+    if isinstance(platform, Platform):
+        return platform.output
+    assert isinstance(platform, Distributed)
+    lines = [line for part in platform.parts.values() for line in part.log.read_text("utf-8").splitlines()]
+    return [line for line in lines if line and not line.startswith(("园联", "管理端", "/services"))]
+
+
+def test_a_stop_finishes_what_is_under_way_and_keeps_the_data(platform: Running) -> None:
+    people = People(platform.public)
+    teacher = people("laoshi")
+
+    with ThreadPoolExecutor(16) as pool:
+        taps = {f"stop-{number}": pool.submit(_tap, teacher, number) for number in range(200)}
+        taps["stop-20"].result()
+        assert _stopped(platform) == {0}
+        results = {event_id: tap.result() for event_id, tap in taps.items()}
+    people.close()
+    answered = {event_id for event_id, status in results.items() if status == 201}
+    assert answered
+    # A request that was under way is answered; one that came too late is not, and is no 5xx.
+    assert set(results.values()) <= {201, 0}
+
+    platform.start()
+    again = People(platform.public)
+    stored = _events(again)
+    assert answered <= stored
+    again.close()
 
 
 def test_ctrl_c_does_not_wait_for_a_mail_server_that_never_answers(tmp_path: Path) -> None:
@@ -130,6 +176,55 @@ def test_ctrl_c_does_not_wait_for_a_mail_server_that_never_answers(tmp_path: Pat
             assert results <= {201, 0}
             [cut] = [e for e in platform.logs() if "cut while at work" in e["message"]]
             assert cut["data"]["part"] == "bus"
+
+
+def test_a_part_does_not_wait_for_a_mail_server_that_never_answers(distributed: Distributed) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        url = f"smtp://127.0.0.1:{silent.getsockname()[1]}?from=kindergarten@example.com"
+        part = distributed.parts["notification"]
+        _end(part)
+        part.environment["YUANLIAN_SMTP_URL"] = url
+        part.start()
+        people = People(distributed.public)
+        assert people("laoshi").check_in("student_sun_001").status == 201
+        connection, _ = silent.accept()  # a letter is under way, and stays so
+        with connection:
+            assert _end(part) == 0
+        assert "cut while at work" in part.log_tail()
+        del part.environment["YUANLIAN_SMTP_URL"]
+        part.start()
+        eventually(lambda: "notification-service" in _registered(distributed), within=30)
+        people.close()
+
+
+def test_a_part_that_leaves_is_gone_from_the_registry_and_the_others_go_on(distributed: Distributed) -> None:
+    people = People(distributed.public)
+    teacher, part = people("laoshi"), distributed.parts["analytics"]
+    daily = "/api/analytics/attendance/daily"
+    [before] = _registered(distributed)["analytics-service"]
+    assert _end(part) == 0
+    eventually(lambda: "analytics-service" not in _registered(distributed))
+    assert people("yuanzhang").get(daily).status == 503
+    assert teacher.check_in("student_sun_002", eventId="while-away").status == 201
+    part.start()
+    [after] = eventually(lambda: _registered(distributed).get("analytics-service"), within=30)
+    assert after["id"] != before["id"]
+    eventually(lambda: people("yuanzhang").get(daily).status != 503)
+    assert "while-away" in _events(people)
+    people.close()
+
+
+def _end(part: Part) -> int:
+    """SIGTERM; the exit code."""
+    assert part.process is not None
+    part.terminate()
+    return part.process.wait(timeout=10)
+
+
+def _registered(platform: Distributed) -> dict[str, list[dict[str, Any]]]:
+    listed = httpx.get(platform.admin + "/services", trust_env=False, timeout=20).json()["services"]
+    return {name: instances for name, instances in listed.items() if instances}
 
 
 BUSY = """
@@ -212,30 +307,33 @@ def _events(people: People) -> set[str]:
             return found
 
 
-def test_probes_say_no_more_than_they_must_and_admin_says_all(tmp_path: Path) -> None:
-    with running(tmp_path / "data", demo=False) as platform:
-        for path in ("/healthz", "/readyz"):
-            assert httpx.get(platform.public + path, trust_env=False).json() == {"status": "ok"}
-        health = httpx.get(platform.admin + "/health", trust_env=False).json()
-        assert health["status"] == "healthy"
-        assert all({"status", "duration", "timestamp"} <= set(check) for check in health["checks"].values())
-        metrics = httpx.get(platform.admin + "/metrics", trust_env=False).text
-        for name in ("http_requests_total", "http_request_duration_seconds", "active_connections"):
-            assert name in metrics
-        assert httpx.get(platform.public + "/metrics", trust_env=False).status_code == 404
+def test_probes_say_no_more_than_they_must_and_admin_says_all(platform: Running) -> None:
+    for path in ("/healthz", "/readyz"):
+        assert httpx.get(platform.public + path, trust_env=False).json() == {"status": "ok"}
+    health = httpx.get(platform.admin + "/health", trust_env=False).json()
+    assert health["status"] == "healthy"
+    assert all({"status", "duration", "timestamp"} <= set(check) for check in health["checks"].values())
+    metrics = httpx.get(platform.admin + "/metrics", trust_env=False).text
+    for name in ("http_requests_total", "http_request_duration_seconds", "active_connections"):
+        assert name in metrics
+    assert httpx.get(platform.public + "/metrics", trust_env=False).status_code == 404
 
 
-def test_every_line_on_stdout_is_a_log_entry(tmp_path: Path) -> None:
-    with running(tmp_path / "data") as platform:
-        people = People(platform.public)
-        people("laoshi").check_in("student_sun_001")
-        people.close()
-        platform.stop()
-        entries = platform.logs()
-        assert all({"timestamp", "level", "service", "message"} <= set(entry) for entry in entries)
-        [access] = [e for e in entries if e.get("data", {}).get("route") == "/api/tenant/**"]
-        assert access["tenantId"] == "tenant_sunshine"
-        assert access["requestId"]
-        everything = "".join(platform.output)
-        for secret in ("Demo@2026", "eyJ"):
-            assert secret not in everything
+def test_every_line_on_stdout_is_a_log_entry(platform: Running) -> None:
+    before = set(_logs(platform))
+    people = People(platform.public)
+    people("laoshi").check_in("student_sun_001")
+    people.close()
+    _stopped(platform)
+    said = [line for line in _logs(platform) if line not in before]
+    entries = [json.loads(line) for line in said]
+    assert all({"timestamp", "level", "service", "message"} <= set(entry) for entry in entries)
+    accesses = [e for e in entries if e.get("data", {}).get("route") == "/api/tenant/**"]
+    # One of each process that it went through, under one id.
+    assert len(accesses) == (2 if isinstance(platform, Distributed) else 1)
+    assert {access["tenantId"] for access in accesses} == {"tenant_sunshine"}
+    [request_id] = {access["requestId"] for access in accesses}
+    assert request_id
+    everything = "".join(said)
+    for secret in ("Demo@2026", "eyJ"):
+        assert secret not in everything

@@ -1,4 +1,7 @@
-"""A body far larger than the memory that may be spent on it. The full gibibyte: ``bench_streams``."""
+"""A body far larger than the memory that may be spent on it. The full gibibyte: ``bench_streams``.
+
+For a body a shape is only whether the application is in the gateway's process or over HTTP: both run.
+"""
 
 from __future__ import annotations
 

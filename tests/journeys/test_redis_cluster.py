@@ -1,7 +1,7 @@
 """A day on the distributed platform whose Redis is a cluster of three masters: what is cached, counted,
 registered, announced and revoked lies on different nodes, and nobody notices.
 
-One shape by nature: the embedded platform has no Redis.
+Distributed by nature: the embedded platform has no Redis.
 """
 
 from __future__ import annotations

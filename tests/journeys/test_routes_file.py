@@ -1,16 +1,18 @@
-"""An operator changes the routes of a running platform."""
+"""An operator changes the routes of a running platform, or of a gateway whose services are elsewhere."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.support.platform import Platform, eventually, running
+import pytest
+from tests.support.distributed import found_by
+from tests.support.platform import GatewayAlone, Platform, eventually, running, started
 
 from yuanlian.gateway.routes import DEFAULT_ROUTES
 
@@ -24,6 +26,18 @@ LIMITED = """
     limitBy: ip
 """
 BROKEN = PACKAGED.replace("methods: [POST]", "methods: [SEND]", 1)
+
+
+Start = Callable[..., AbstractContextManager[Platform]]
+
+
+@pytest.fixture(params=["embedded", "distributed"])
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
+    """Starts a platform, or a gateway of the distributed one, with given settings."""
+    if request.param == "embedded":
+        return lambda **settings: running(tmp_path / "data", demo=False, **settings)
+    found = found_by(request.getfixturevalue("distributed"))
+    return lambda **settings: started(GatewayAlone(tmp_path, found, workers=1, **settings))
 
 
 @contextmanager
@@ -51,10 +65,10 @@ def _asking(platform: Platform) -> Iterator[list[Any]]:
             person.join()
 
 
-def test_a_changed_file_takes_over_and_a_bad_one_does_not(tmp_path: Path) -> None:
+def test_a_changed_file_takes_over_and_a_bad_one_does_not(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text(PACKAGED, encoding="utf-8")
-    with running(tmp_path / "data", demo=False, routes=str(path)) as platform, _asking(platform) as answers:
+    with start(routes=str(path)) as platform, _asking(platform) as answers:
         assert _me(platform).status_code == 401
         assert "ratelimit-limit" not in _me(platform).headers
 
@@ -75,8 +89,8 @@ def test_a_changed_file_takes_over_and_a_bad_one_does_not(tmp_path: Path) -> Non
     assert set(answers) == {401}, "a request was dropped"
 
 
-def test_a_hangup_reads_the_routes_anew(tmp_path: Path) -> None:
-    with running(tmp_path / "data", demo=False) as platform:
+def test_a_hangup_reads_the_routes_anew(start: Start) -> None:
+    with start() as platform:
         assert platform.process is not None
         for times in (1, 2):
             platform.process.send_signal(signal.SIGHUP)

@@ -1,4 +1,5 @@
-"""Kindergartens with certificates of their own, renewed while people are connected."""
+"""Kindergartens with certificates of their own, renewed while people are connected. TLS ends at the gateway,
+whatever shape is behind it: each journey meets more than one."""
 
 from __future__ import annotations
 
@@ -15,9 +16,12 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.certificates import DAY, Authority
+from tests.support.distributed import found_by
 from tests.support.platform import GatewayAlone, Platform, Services, eventually, started
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from deploy.distributed import Distributed
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -76,16 +80,21 @@ def _visitors(platform: Platform, trusted: ssl.SSLContext) -> Iterator[list[obje
             visitor.join()
 
 
-@pytest.mark.parametrize("how", ["changed files", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("how", "shape"),
+    [("changed files", "nobody behind it"), ("SIGHUP", "distributed")],
+    ids=lambda word: word,
+)
 def test_a_renewed_certificate_takes_over_in_all_workers_and_nobody_notices(
-    tmp_path: Path, authority: Authority, how: str
+    request: pytest.FixtureRequest, tmp_path: Path, authority: Authority, how: str, shape: str
 ) -> None:
+    behind = found_by(request.getfixturevalue("distributed")) if shape == "distributed" else NOWHERE
     folder = tmp_path / "tls"
     old = authority.write(folder / "sun.crt", "sun.test")
     star = authority.write(
         folder / "star" / "fullchain.pem", "star.test", key=folder / "star" / "privkey.pem"
     )
-    gateway = GatewayAlone(tmp_path / "gateway", NOWHERE, workers=2, tls_dir=str(folder))
+    gateway = GatewayAlone(tmp_path / "gateway", behind, workers=2, tls_dir=str(folder))
     with started(gateway):
         assert gateway.public.startswith("https://")
         assert {_shown(gateway, authority, "sun.test") for _ in range(6)} == {old}
@@ -108,12 +117,18 @@ def test_a_renewed_certificate_takes_over_in_all_workers_and_nobody_notices(
         assert gateway.stop() == 0
 
 
+@pytest.mark.parametrize("shape", ["embedded", "distributed"])
 def test_what_is_wrong_with_a_certificate_is_seen_by_operators_and_nobody_else(
-    tmp_path: Path, authority: Authority
+    request: pytest.FixtureRequest, tmp_path: Path, authority: Authority, shape: str
 ) -> None:
     folder = tmp_path / "tls"
     old = authority.write(folder / "sun.crt", "sun.test", valid=(-DAY, 3 * DAY))
-    with started(Platform(tmp_path / "data", demo=False, tls_dir=str(folder))) as platform:
+    if shape == "embedded":
+        made = Platform(tmp_path / "data", demo=False, tls_dir=str(folder))
+    else:
+        found = found_by(request.getfixturevalue("distributed"))
+        made = GatewayAlone(tmp_path / "gateway", found, workers=1, tls_dir=str(folder))
+    with started(made) as platform:
 
         def told() -> dict[str, str]:
             health = httpx.get(platform.admin + "/health", trust_env=False).json()
@@ -137,8 +152,8 @@ def test_what_is_wrong_with_a_certificate_is_seen_by_operators_and_nobody_else(
         assert platform.stop() == 0
 
 
-def test_a_websocket_speaks_tls_too_in_process_and_through_a_worker(
-    tmp_path: Path, authority: Authority
+def test_a_websocket_speaks_tls_too_in_process_and_through_a_worker_and_distributed(
+    tmp_path: Path, authority: Authority, distributed: Distributed
 ) -> None:
     authority.write(tmp_path / "tls" / "sun.crt", "sun.test")
     folder = str(tmp_path / "tls")
@@ -146,6 +161,7 @@ def test_a_websocket_speaks_tls_too_in_process_and_through_a_worker(
         for platform in (
             Platform(tmp_path / "data", demo=False, tls_dir=folder),
             GatewayAlone(tmp_path / "gateway", services.public, workers=2, tls_dir=folder),
+            GatewayAlone(tmp_path / "another", found_by(distributed), workers=2, tls_dir=folder),
         ):
             with (
                 started(platform),

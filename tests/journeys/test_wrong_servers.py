@@ -1,5 +1,8 @@
 """What an operator hears whose settings name a server that cannot be used: which setting, where it came from,
-what to do, within seconds, and never a secret."""
+what to do, within seconds, and never a secret.
+
+Distributed by nature: the embedded platform has no servers; its refusals are in ``test_lifecycle``.
+"""
 
 from __future__ import annotations
 

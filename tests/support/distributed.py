@@ -94,3 +94,10 @@ def guest(
     finally:
         platform.stop()
         broker.control("delete_vhost", name)
+
+
+def found_by(platform: Distributed) -> dict[str, str]:
+    """The settings of one more gateway, or service, of the platform."""
+    environment = platform.parts["gateway"].environment
+    names = ("JWT_SECRET", "DATABASE_URL", "BUS_URL", "CACHE_URL", "REGISTRY_URL")
+    return {name.lower(): environment[f"YUANLIAN_{name}"] for name in names}

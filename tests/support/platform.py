@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,21 +136,24 @@ class Services(Platform):
 
 
 class GatewayAlone(Platform):
-    """``yuanlian run gateway`` in front of ``services`` (a base URL), ``*`` among the upstreams."""
+    """``yuanlian run gateway`` in front of ``services``: a base URL, ``*`` among the upstreams; or the
+    settings by which it finds them in a registry."""
 
     ready = "gateway ready"
 
     def __init__(
-        self, folder: Path, services: str, *, workers: int = 2, upstreams: str = "", **settings: str
+        self,
+        folder: Path,
+        services: str | Mapping[str, str],
+        *,
+        workers: int = 2,
+        upstreams: str = "",
+        **settings: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        super().__init__(
-            folder / "data",
-            demo=False,
-            jwt_secret=JWT_SECRET,
-            upstreams=f"*={services};{upstreams}",
-            **settings,
-        )
+        if isinstance(services, str):
+            services = {"jwt_secret": JWT_SECRET, "upstreams": f"*={services};{upstreams}"}
+        super().__init__(folder / "data", demo=False, **{**services, **settings})
         self.command = ("run", "gateway", "--workers", str(workers))
 
     def workers(self) -> list[int]:
