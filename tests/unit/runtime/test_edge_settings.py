@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 from tests.support.edge import edge, run
 from tests.support.instances import asking, instance, ok
 
@@ -119,6 +120,7 @@ def test_a_service_that_routes_begin_to_name_is_found_without_a_restart(path: Pa
     run(scenario)
 
 
-def test_a_service_that_is_written_down_nowhere_is_complained_of(capsys: pytest.CaptureFixture[str]) -> None:
-    asyncio.run(Upstreams({}).take_in(RouteTable.load(NEW)))
-    assert "new-service" in capsys.readouterr().out
+def test_a_service_that_is_written_down_nowhere_is_complained_of() -> None:
+    with capture_logs() as logs:
+        asyncio.run(Upstreams({}).take_in(RouteTable.load(NEW)))
+    assert [(log["log_level"], log["service"]) for log in logs] == [("warning", "new-service")]
