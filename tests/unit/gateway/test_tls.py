@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import resource
+import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from structlog.testing import capture_logs
 from tests.support.certificates import DAY, Authority
 from tests.support.edge import Edge, Recorder, edge, parse
 from tests.support.websocket import on_both_loops
@@ -234,6 +239,44 @@ def test_over_tls_too_one_connection_too_many_is_told_so(tmp_path: Path, authori
             writer.close()
 
     on_both_loops(scenario)
+
+
+def test_when_the_process_has_no_file_left_who_comes_waits(tmp_path: Path, authority: Authority) -> None:
+    authority.write(tmp_path / "sun.crt", "sun.test")
+
+    async def scenario() -> None:
+        async with _serving(tmp_path) as (_, _, port):
+            waiting = socket.create_connection(("127.0.0.1", port))
+            waiting.setblocking(False)
+            with capture_logs() as logs, _no_file_left():
+                while not logs:
+                    await asyncio.sleep(0.01)
+            reader, writer = await asyncio.wait_for(
+                asyncio.open_connection(sock=waiting, ssl=authority.trust(), server_hostname="sun.test"), 10
+            )
+            writer.write(GET)
+            [answer] = parse(await asyncio.wait_for(reader.read(), 10))
+            assert answer.status == 200
+            writer.close()
+            assert {log["event"] for log in logs} == {"cannot accept"}
+
+    on_both_loops(scenario)
+
+
+@contextmanager
+def _no_file_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.dup(0)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:
