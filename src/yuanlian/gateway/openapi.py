@@ -43,6 +43,19 @@ def merge(documents: Mapping[str, Mapping[str, Any]], title: str, version: str) 
     }
 
 
+def join(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One of several that ``merge`` has made, each of other services."""
+    first, *others = documents
+    joined: dict[str, Any] = {**first, "tags": [*first["tags"]], "paths": {**first["paths"]}}
+    schemas = {**first["components"]["schemas"]}
+    for document in others:
+        joined["tags"] += document["tags"]
+        joined["paths"] |= document["paths"]
+        schemas |= document["components"]["schemas"]
+    joined["components"] = {**first["components"], "schemas": schemas}
+    return joined
+
+
 def _public_names(service: str, names: Iterable[str]) -> dict[str, str]:
     """Without the modules that they come from: ``Body_package.schemas.Login_`` → ``Body_Login``,
     unless that is the name of two."""

@@ -17,6 +17,7 @@ from yuanlian import __version__
 from yuanlian.contracts.auth import SERVICE as AUTH
 from yuanlian.contracts.edge import EVERY_SERVICE, OPENAPI_PATH, REALTIME
 from yuanlian.contracts.tenant import SERVICE as TENANT
+from yuanlian.gateway import openapi
 from yuanlian.gateway.admin import Admin
 from yuanlian.gateway.feed_follower import GATEWAY
 from yuanlian.gateway.followed_directory import FollowedTenantDirectory
@@ -24,7 +25,7 @@ from yuanlian.gateway.followed_revocations import FollowedRevocations
 from yuanlian.gateway.origin import TrustedProxies
 from yuanlian.gateway.pages import Pages
 from yuanlian.gateway.pipeline import Gateway
-from yuanlian.gateway.routes import RouteTable
+from yuanlian.gateway.routes import DEFAULT_ROUTES, RouteTable
 from yuanlian.gateway.service_client import UpstreamClient
 from yuanlian.gateway.upstreams.discovery import FixedInstances, RegisteredInstances
 from yuanlian.gateway.upstreams.http import HttpUpstream
@@ -167,7 +168,13 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
     observer = EdgeObserver(log, metrics)
 
     async def describe() -> Any:
-        return await client.call(AUTH, "GET", OPENAPI_PATH, principal=GATEWAY)
+        # An operator's routes may leave out a service of ours, or name others, which have no description.
+        packaged = await asyncio.to_thread(routing.RoutesSource(DEFAULT_ROUTES).read)
+        ours = {AUTH} | (_services(packaged) & _services(gateway.table))
+        once = {id(upstreams[name]): name for name in sorted(ours)}
+        return openapi.join(
+            [await client.call(name, "GET", OPENAPI_PATH, principal=GATEWAY) for name in once.values()]
+        )
 
     gateway = Gateway(
         table,
@@ -235,6 +242,10 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         watches=tuple(watches),
         reload=partial(one_after_another, reloads),
     )
+
+
+def _services(table: RouteTable) -> set[str]:
+    return {route.service for route in table.routes}
 
 
 def _registered(registry: Registry, table: RouteTable) -> Upstreams:
