@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database, reads
-from yuanlian.kit.feed import Feed
+from yuanlian.kit.feed import Changes
 from yuanlian.kit.identity.revocation import Revocations, Revoked
 from yuanlian.kit.identity.tokens import CLOCK_SKEW_S, LIFETIME_S
 from yuanlian.services.auth import repository
 from yuanlian.services.auth.models import Revocation
 
+LOOK_S = 0.4
+"""How often the table is read for one who waits: what another instance revoked is told within it."""
+OVERLAP_S = 600
+"""Rows are numbered by the clocks of the instances and become visible after that: what is dated up to so
+long ago may still be news. Ten minutes bear two clocks that are five minutes off."""
+KEPT_TOKEN_S = LIFETIME_S + CLOCK_SKEW_S
+
 
 class RevocationLog:
-    """``…_revoked`` inside the transaction; ``tell`` with what they returned after it. ``feed``: for the
+    """``…_revoked`` inside the transaction; ``tell`` with what they returned after it. ``after``: for the
     gateways in other processes."""
 
     def __init__(self, database: Database, revocations: Revocations, clock: Clock) -> None:
         self.database = database
         self._revocations = revocations
         self._clock = clock
-        self.feed: Feed[Revoked] = Feed(self._in_force)
+        self._told = asyncio.Event()
 
     def session_revoked(self, session: Session, session_id: str) -> Revocation:
         # A token issued in the same moment may carry a later ``iat``: see ``first_valid_second``.
@@ -58,10 +68,42 @@ class RevocationLog:
         return max(self._now_s(), revoked.issued_before if revoked else 0)
 
     async def tell(self, rows: Iterable[Revocation]) -> None:
-        revoked = [_revoked(row) for row in rows]
-        for entry in revoked:
-            await entry.enter(self._revocations)
-        self.feed.extend(revoked)
+        for row in rows:
+            await _revoked(row).enter(self._revocations)
+        self._told.set()  # whoever waits looks now
+        self._told = asyncio.Event()
+
+    async def after(self, cursor: str, wait_s: float) -> Changes[Revoked]:
+        """What a reader of ``cursor`` (``""``: a newcomer) may not know; waits up to ``wait_s`` seconds
+        for news. The cursor says since when the reader was told, and what: it is the database's, so any
+        instance can answer it. What the reader knows already may be told again."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        since, known = _parse(cursor)
+        while True:
+            told = self._told
+            rows = await (self._current() if since is None else self._dated_after(since))
+            if since is None or _digest(rows) != known:
+                break
+            left = until - loop.time()
+            if left <= 0:
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(LOOK_S, left)):
+                    await told.wait()
+        return Changes(
+            self._cursor(rows, since),
+            complete=since is None,
+            items=() if since is not None and _digest(rows) == known else tuple(map(_revoked, rows)),
+        )
+
+    def _cursor(self, rows: Sequence[Revocation], since: int | None) -> str:
+        """``since`` moves on in steps, so that a reader who knows everything is not answered for it."""
+        newest = self._now_s() - OVERLAP_S
+        if since is None or since < newest - OVERLAP_S:
+            since = max(newest, 0)
+        digest = _digest([row for row in rows if row.expires_at > since + KEPT_TOKEN_S])
+        return f"{since}-{digest}"
 
     async def load(self) -> None:
         """At start: everything that still matters."""
@@ -75,8 +117,12 @@ class RevocationLog:
     def _current(self, session: Session) -> list[Revocation]:
         return repository.current_revocations(session, self._now_s())
 
+    @reads
+    def _dated_after(self, session: Session, since: int) -> list[Revocation]:
+        return repository.current_revocations(session, since + KEPT_TOKEN_S)
+
     def _save(self, session: Session, row: Revocation) -> Revocation:
-        row.expires_at = row.issued_before + LIFETIME_S + CLOCK_SKEW_S
+        row.expires_at = row.issued_before + KEPT_TOKEN_S
         repository.forget_old_revocations(session, self._now_s())
         repository.save_revocation(session, row)
         return row
@@ -87,6 +133,18 @@ class RevocationLog:
 
 def _member_key(tenant_id: str, user_id: str) -> str:
     return f"{tenant_id}/{user_id}"
+
+
+def _digest(rows: Sequence[Revocation]) -> str:
+    dated = sorted(f"{row.key} {row.issued_before}" for row in rows)
+    return hashlib.blake2b("\n".join(dated).encode(), digest_size=12).hexdigest()
+
+
+def _parse(cursor: str) -> tuple[int | None, str]:
+    since, _, digest = cursor.partition("-")
+    if not (digest and since.isascii() and since.isdigit() and len(since) < 12):
+        return None, ""
+    return int(since), digest
 
 
 def _revoked(row: Revocation) -> Revoked:

@@ -18,6 +18,6 @@ def routes(log: RevocationLog) -> list[ControllerRouterHandler]:
     @get(REVOCATIONS_PATH, include_in_schema=False, summary="What was revoked")
     async def list_revocations(after: FromQuery[str] = "") -> Response[Envelope[Changes[Revoked]]]:
         require_system()
-        return reply(await log.feed.after(after, WAIT_S))
+        return reply(await log.after(after, WAIT_S))
 
     return [list_revocations]

@@ -1,0 +1,67 @@
+"""Any instance of the auth service tells a follower what any other has revoked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.database.sqlite import SqliteDatabase
+from yuanlian.kit.identity.memory import MemoryRevocations
+from yuanlian.runtime.schema import upgrade
+from yuanlian.services.auth.revocation import RevocationLog
+
+Scenario = Callable[[RevocationLog, RevocationLog], Awaitable[None]]
+
+
+def _run(folder: Path, scenario: Scenario) -> None:
+    async def all_of_it() -> None:
+        clock = SystemClock()
+        database = SqliteDatabase(folder / "shared.db")
+        database.migrate(upgrade)
+        try:
+            one, other = (RevocationLog(database, MemoryRevocations(clock), clock) for _ in range(2))
+            await scenario(one, other)
+        finally:
+            await database.close()
+
+    asyncio.run(asyncio.wait_for(all_of_it(), 20))
+
+
+async def _revoke(log: RevocationLog, session_id: str) -> None:
+    await log.tell([await log.database.write(lambda session: log.session_revoked(session, session_id))])
+
+
+def test_one_who_follows_an_instance_hears_what_another_revoked(tmp_path: Path) -> None:
+    async def scenario(one: RevocationLog, other: RevocationLog) -> None:
+        first = await other.after("", 0)
+        waiting = asyncio.create_task(other.after(first.cursor, 10))
+        await _revoke(one, "session_1")
+        news = await waiting
+        assert [entry.session_id for entry in news.items] == ["session_1"]
+        assert not news.complete
+
+    _run(tmp_path, scenario)
+
+
+def test_the_cursor_of_one_instance_counts_at_the_other(tmp_path: Path) -> None:
+    async def scenario(one: RevocationLog, other: RevocationLog) -> None:
+        await _revoke(one, "session_1")
+        first = await one.after("", 0)
+        assert first.complete
+        again = await other.after(first.cursor, 0)
+        assert (again.cursor, again.complete, again.items) == (first.cursor, False, ())
+        await _revoke(other, "session_2")
+        told = {entry.session_id for entry in (await one.after(first.cursor, 0)).items}
+        assert "session_2" in told
+
+    _run(tmp_path, scenario)
+
+
+def test_a_cursor_that_nobody_gave_is_a_newcomers(tmp_path: Path) -> None:
+    async def scenario(one: RevocationLog, _: RevocationLog) -> None:
+        for cursor in ("-", "x-1", "1-", "-1-x", "٣-x"):
+            assert (await one.after(cursor, 0)).complete, cursor
+
+    _run(tmp_path, scenario)
