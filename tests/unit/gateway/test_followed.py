@@ -129,6 +129,19 @@ def test_what_was_revoked_before_and_after_is_refused(tmp_path: Path) -> None:
     _run(tmp_path, scenario)
 
 
+def test_what_the_feed_tells_again_listeners_hear_once(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        followed = FollowedRevocations(world.line, world.clock, grace_s=60)
+        heard: list[str | None] = []
+        followed.on_revoked(lambda session_id, *_: heard.append(session_id))
+        for session_id in ("session_1", "session_2", "session_3"):
+            await world.revoke_session(session_id)
+            await followed.feed.ask()
+        assert heard == ["session_1", "session_2", "session_3"]
+
+    _run(tmp_path, scenario)
+
+
 def test_nobody_is_let_in_before_the_feed_was_heard_nor_long_after(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         now = [100.0]
