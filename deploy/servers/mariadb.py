@@ -45,6 +45,9 @@ class MariaDb(Server):
         install = ["mariadb-install-db", "--no-defaults", f"--basedir={_BASE}", f"--datadir={self._data}"]
         install += ["--auth-root-authentication-method=socket", "--skip-test-db", "--skip-name-resolve"]
         done = subprocess.run([*install, *_as_user()], capture_output=True, text=True, timeout=120)
+        if done.returncode:  # seen once on a busy machine, and never again: from the beginning, once
+            shutil.rmtree(self._data, ignore_errors=True)
+            done = subprocess.run([*install, *_as_user()], capture_output=True, text=True, timeout=120)
         if done.returncode:
             raise ServerError(f"no data directory: {done.stdout[-1000:]} {done.stderr[-1000:]}")
         self._grants.write_text(
