@@ -1,6 +1,6 @@
 """Active health checks: asking each instance whether it can take requests, before a client does.
 
-Source: HAProxy's ``rise`` and ``fall``. Which instances are used follows in ``cluster``.
+Source: HAProxy's ``rise``, ``fall`` and ``fastinter``. Which instances are used follows in ``cluster``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from yuanlian.gateway.upstreams.upstream import UpstreamRequest
 @dataclass(frozen=True, slots=True)
 class HealthPolicy:
     """``fall`` checks in a row that fail make an instance unhealthy, ``rise`` that succeed make it
-    healthy again; a new one counts as healthy. A check succeeds with 2xx within ``timeout_s``."""
+    healthy again; a new one counts as healthy. A check succeeds with 2xx within ``timeout_s``. While
+    the verdict is in doubt the next one follows after ``doubt_s``: who refuses connections is found
+    within ``interval_s`` and out two checks later, long before an ejection lets it back in."""
 
     path: str = "/healthz"
-    interval_s: float = 5.0
+    interval_s: float = 1.0
+    doubt_s: float = 0.25
     timeout_s: float = 1.0
     rise: int = 2
     fall: int = 3
@@ -34,6 +37,11 @@ class Standing:
     def __init__(self) -> None:
         self.healthy = True
         self._against = 0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the last check spoke against the verdict."""
+        return self._against > 0
 
     def note(self, policy: HealthPolicy, *, succeeded: bool) -> bool:
         """Counts one check; the verdict."""
@@ -54,23 +62,41 @@ class HealthChecks:
         self._cluster = cluster
         self._policy = policy
         self._ask = ask
-        self._standings: dict[Member, Standing] = {}
+        self._keepers: dict[Member, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Until cancelled. The first round comes at a random time, so that many gateways that start
-        together do not ask together."""
-        await asyncio.sleep(self._policy.interval_s * random.random())  # noqa: S311 - no secret
-        while True:
-            members = list(self._cluster.members.values())
-            self._standings = {member: self._standings.get(member) or Standing() for member in members}
-            await asyncio.gather(*(self._check(member) for member in members))
-            await asyncio.sleep(self._policy.interval_s)
+        """Until cancelled. Each instance has checks of its own, so that one that hangs holds up none."""
+        try:
+            while True:
+                self._follow()
+                await asyncio.sleep(self._policy.doubt_s)
+        finally:
+            for keeper in self._keepers.values():
+                keeper.cancel()
+            await asyncio.gather(*self._keepers.values(), return_exceptions=True)
 
-    async def _check(self, member: Member) -> None:
-        succeeded = await self._ask(member)
-        if succeeded is not None:
-            verdict = self._standings[member].note(self._policy, succeeded=succeeded)
-            self._cluster.found(member, healthy=verdict)
+    def _follow(self) -> None:
+        members = set(self._cluster.members.values())
+        for member in [member for member in self._keepers if member not in members]:
+            self._keepers.pop(member).cancel()
+        for keeper in self._keepers.values():
+            if keeper.done():
+                keeper.result()  # raises: it ends only by a fault
+        for member in members - self._keepers.keys():
+            self._keepers[member] = asyncio.create_task(self._keep_asking(member))
+
+    async def _keep_asking(self, member: Member) -> None:
+        """The first check comes at a random time, so that many gateways that start together do not ask
+        together."""
+        standing, policy = Standing(), self._policy
+        await asyncio.sleep(policy.interval_s * random.random())  # noqa: S311 - no secret
+        while True:
+            succeeded = await self._ask(member)
+            if succeeded is not None:
+                self._cluster.found(member, healthy=standing.note(policy, succeeded=succeeded))
+            await asyncio.sleep(
+                min(policy.doubt_s, policy.interval_s) if standing.doubtful else policy.interval_s
+            )
 
 
 def health_request(policy: HealthPolicy) -> UpstreamRequest:
