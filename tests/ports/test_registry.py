@@ -187,6 +187,21 @@ def test_a_message_that_nobody_understands_deafens_nobody(shared_url: str) -> No
     run(shared_url, scenario)
 
 
+def test_one_that_nobody_understands_hides_no_other(shared_url: str) -> None:
+    async def scenario(registry: Registry) -> None:
+        await registry.register(instance(1, "mixed"))
+        redis = Redis(shared_url)
+        try:
+            await redis.execute("HSET", "service:{mixed}:odd", "name", "mixed", "port", "high")
+            await redis.execute("ZADD", "services:{mixed}", int(time.time() * 1000) + 60_000, "odd")
+            assert [one.id for one in await registry.instances("mixed")] == ["i1"]
+        finally:
+            await redis.execute("DEL", "service:{mixed}:odd", "services:{mixed}")
+            await redis.close()
+
+    run(shared_url, scenario)
+
+
 class SlowToAnswer(Redis):
     pause_s = 0.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -67,8 +66,8 @@ class RegisteredInstances:
         self._stop()
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            # Not awaited itself: its cancellation would look like ours, which the caller must see.
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _poll(self, listener: Listener) -> None:
         while True:

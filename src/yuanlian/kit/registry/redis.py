@@ -146,7 +146,7 @@ class RedisRegistry:
             return self._known.get(name, ())
         finally:
             asking[:] = [other for other in asking if other is not gone]
-        found = {id_.decode(): _instance(fields) for id_, fields in living}
+        found = _understood(name, living)
         for id_ in gone:
             found.pop(id_, None)
         for vanished in self._known.get(name, ()):
@@ -216,6 +216,17 @@ def _hash(name: str, instance_id: str) -> str:
 
 def _set(name: str) -> str:
     return f"services:{{{name}}}"
+
+
+def _understood(name: str, living: Sequence[tuple[bytes, Sequence[bytes]]]) -> dict[str, Instance]:
+    """By id. One that another release, or a hand, has written must not hide the others."""
+    found = {}
+    for id_, fields in living:
+        try:
+            found[id_.decode()] = _instance(fields)
+        except (msgspec.ValidationError, UnicodeDecodeError) as error:
+            _log.error("instance not understood", service=name, instance=repr(id_), reason=repr(error))
+    return found
 
 
 def _instance(fields: Sequence[bytes]) -> Instance:

@@ -16,7 +16,7 @@ from yuanlian.gateway.upstreams.health_checks import HealthPolicy, Standing
 from yuanlian.gateway.upstreams.http import HttpOptions, HttpUpstream
 from yuanlian.gateway.upstreams.pool import PoolLimits
 from yuanlian.gateway.upstreams.sink import Collector
-from yuanlian.kit.clock import ManualClock
+from yuanlian.kit.clock import ManualClock, SystemClock
 from yuanlian.kit.errors import AppError
 from yuanlian.kit.registry.memory import MemoryRegistry
 from yuanlian.kit.registry.registry import LIFETIME_MS, Instance
@@ -235,3 +235,34 @@ async def _until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not holds():
             await asyncio.sleep(0.01)
+
+
+class SlowToLetGo(MemoryRegistry):
+    """Needs a moment to end a look that is given up."""
+
+    looks = 0
+
+    async def instances(self, name: str) -> Sequence[Instance]:
+        self.looks += 1
+        if self.looks > 1:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.05)
+        return await super().instances(name)
+
+
+def test_who_stops_a_source_can_be_cancelled_meanwhile() -> None:
+    async def scenario() -> None:
+        registry = SlowToLetGo(SystemClock())
+        source = RegisteredInstances(registry, "svc", poll_s=0.001)
+        await source.start(lambda _: None)
+        while registry.looks < 2:
+            await asyncio.sleep(0.001)
+        stopping = asyncio.create_task(source.stop())
+        await asyncio.sleep(0.01)
+        stopping.cancel()
+        await asyncio.wait([stopping], timeout=10)
+        assert stopping.cancelled()
+
+    asyncio.run(scenario())
