@@ -46,8 +46,7 @@ class HttpConnection(FlowControl):
     def __init__(
         self, handler: Handler, observer: Observer, limits: Limits, peers: Peers[HttpConnection]
     ) -> None:
-        self._handler = handler
-        self._observer = observer
+        self._handler, self._observer = handler, observer
         self._limits = limits
         self._peers = peers
         self._loop = asyncio.get_running_loop()
@@ -55,8 +54,7 @@ class HttpConnection(FlowControl):
         self._work: asyncio.Task[None] | Underway | None = None
         self._response: ResponseWriter | None = None
         self._held = b""
-        self._deaf = False
-        self._draining = False
+        self._deaf = self._draining = False
         self._deadline = math.inf
         super().__init__(limits.write_stall_s)
 
@@ -80,11 +78,13 @@ class HttpConnection(FlowControl):
     def data_received(self, data: bytes) -> None:
         self._take(self._held + data if self._held else data)
         if self._queue and self._work is None:
-            self._begin()
-        if self._work is None:
+            self._deadline = math.inf
+            self._peers.arrived.add(self._begin)
+        elif self._work is None:
             if not self._deaf:
                 self._await_more()
-        elif self._held or self._intake.stream is not None:
+            return
+        if self._held or self._intake.stream is not None:
             self._regulate()
 
     def _take(self, data: bytes) -> None:
@@ -103,8 +103,7 @@ class HttpConnection(FlowControl):
         """A client that closes its side has left (as nginx sees it): the transport closes."""
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc  # why the client left changes nothing
+    def connection_lost(self, _why: Exception | None) -> None:
         self.transport = None
         self._deaf = True
         self._queue.clear()
@@ -159,7 +158,8 @@ class HttpConnection(FlowControl):
 
     def _begin(self) -> None:
         """Serves the next request: without a task, where it has to wait for nobody but its upstream."""
-        self._deadline = math.inf
+        if not self._queue or self._work is not None:
+            return  # the client has left, or a task has been made meanwhile
         handler, request = self._handler, self._queue[0]
         alone = len(self._queue) == 1 and not self.writing_paused and isinstance(handler, PromptHandler)
         if alone and isinstance(request, Request) and isinstance(request.body, bytes):
@@ -227,8 +227,8 @@ class HttpConnection(FlowControl):
         self._await_more()
 
     def _respond(self, request: Request) -> ResponseWriter:
-        keep_alive = request.keep_alive and not self._draining
-        response = self._response = ResponseWriter(self, request, keep_alive=keep_alive)
+        keep = request.keep_alive and not self._draining
+        self._response = response = ResponseWriter(self, request, keep_alive=keep)
         return response
 
     async def _answer(self, work: Coroutine[Any, Any, None]) -> bool:
@@ -340,7 +340,7 @@ class HttpConnection(FlowControl):
     def drain(self, *, wait: bool = False) -> None:
         """Answers what was asked, then closes; ``wait``: one who came just now may still ask."""
         self._draining = True
-        if self._work is None and (self._intake.idle or self._deaf) and not wait:
+        if self._work is None and not self._queue and (self._intake.idle or self._deaf) and not wait:
             self._close()
 
     def abort(self) -> None:

@@ -9,7 +9,7 @@ one wakes the reader and the others find it awake. docs/decisions/0014.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _SMALL = 16 * 1024
@@ -19,25 +19,27 @@ Data = bytes | bytearray | memoryview
 
 
 class Turn:
-    """Everything that waits to be written in this turn; shared by an owner's connections."""
+    """What is put off until the event loop has gone through what was ready, in order; shared by an owner's
+    connections. Beside writes these are the requests of one round of reads: each phase of the work, done for
+    all of them in a row, finds its code in the processor's caches. docs/decisions/0015."""
 
     __slots__ = ("waiting",)
 
     def __init__(self) -> None:
-        self.waiting: list[GatheringTransport] = []
+        self.waiting: list[Callable[[], None]] = []
 
-    def begin(self, transport: GatheringTransport) -> None:
-        """The first one of a turn; ``waiting`` takes the others."""
-        asyncio.get_running_loop().call_soon(self._end)
-        self.waiting.append(transport)
+    def add(self, call: Callable[[], None]) -> None:
+        if not self.waiting:
+            asyncio.get_running_loop().call_soon(self._end)
+        self.waiting.append(call)
 
     def _end(self) -> None:
         waiting, self.waiting = self.waiting, []
         done = 0
         try:
-            for transport in waiting:
+            for call in waiting:
                 done += 1
-                transport.flush()
+                call()
         finally:
             if done < len(waiting):  # one that failed does not hold up the others
                 self.waiting = waiting[done:] + self.waiting
@@ -64,11 +66,7 @@ class GatheringTransport(asyncio.Transport):
             self._pending = pending + data
         elif data:
             self._pending = bytes(data)
-            turn = self._turn
-            if turn.waiting:
-                turn.waiting.append(self)
-            else:
-                turn.begin(self)
+            self._turn.add(self.flush)
 
     def writelines(self, list_of_data: Iterable[Data]) -> None:
         self.write(b"".join(list_of_data))

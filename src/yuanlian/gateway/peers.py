@@ -21,7 +21,8 @@ class Peers(Generic[Connection]):
 
     ``limit``: connections that one address may have; an IPv6 network of 64 bits counts as one, since
     a single subscriber has all of it. ``exempt`` says of an address that it may have any number, as
-    proxies in front of us do. ``turn``: what they write together.
+    proxies in front of us do. ``arrived``: who has read a request in this turn.
+    ``turn``: what they write together.
     """
 
     def __init__(self, limit: int, exempt: Callable[[str], bool] = nobody) -> None:
@@ -30,6 +31,7 @@ class Peers(Generic[Connection]):
         self._living: set[Connection] = set()
         self._expected: set[Connection] = set()
         self._counts: dict[str, int] = {}
+        self.arrived = Turn()
         self.turn = Turn()
 
     def expect(self, connection: Connection, address: str) -> bool:

@@ -98,8 +98,9 @@ class _Wire:
         self.connection = HttpConnection(cast(Any, self.handler), self.observer, Limits(), self.peers)
         self.connection.connection_made(self.transport)
 
-    def get(self, *paths: bytes) -> None:
+    async def get(self, *paths: bytes) -> None:
         self.connection.data_received(b"".join(GET % path for path in paths))
+        await asyncio.sleep(0)  # what was read in one turn of the loop is begun in the next
 
     async def statuses(self) -> list[int]:
         for _ in range(10):
@@ -114,11 +115,11 @@ def test_the_answer_needs_no_task() -> None:
     async def scenario() -> None:
         wire = _Wire()
         before = len(asyncio.all_tasks())
-        wire.get(b"a")
+        await wire.get(b"a")
         assert len(asyncio.all_tasks()) == before
         wire.handler.answer()
         assert await wire.statuses() == [200]
-        wire.get(b"b")
+        await wire.get(b"b")
         wire.handler.answer()
         assert await wire.statuses() == [200, 200]
         assert wire.lines() == [200, 200]
@@ -130,8 +131,8 @@ def test_the_answer_needs_no_task() -> None:
 def test_what_comes_meanwhile_waits_for_its_turn() -> None:
     async def scenario() -> None:
         wire = _Wire()
-        wire.get(b"a")
-        wire.get(b"b", b"c")
+        await wire.get(b"a")
+        await wire.get(b"b", b"c")
         assert await wire.statuses() == []
         wire.handler.answer()
         assert await wire.statuses() == [200, 200, 200]
@@ -143,10 +144,10 @@ def test_what_comes_meanwhile_waits_for_its_turn() -> None:
 def test_an_error_is_answered_at_once_and_what_waits_is_awaited() -> None:
     async def scenario() -> None:
         wire = _Wire()
-        wire.get(b"refused")
-        wire.get(b"waits")
+        await wire.get(b"refused")
+        await wire.get(b"waits")
         assert await wire.statuses() == [401, 200]
-        wire.get(b"refused")
+        await wire.get(b"refused")
         assert await wire.statuses() == [401, 200, 401]
         assert wire.lines() == [401, 200, 401]
 
@@ -157,10 +158,34 @@ def test_an_error_is_answered_at_once_and_what_waits_is_awaited() -> None:
 def test_leaving_in_the_same_turn_leaves_nothing_behind(path: bytes) -> None:
     async def scenario() -> None:
         wire = _Wire()
-        wire.get(path)
+        await wire.get(path)
         wire.connection.connection_lost(None)
         assert await wire.statuses() == []
         assert wire.lines() == [499]
         assert not list(wire.peers)
+
+    asyncio.run(scenario())
+
+
+def test_a_request_is_not_begun_for_a_client_that_has_left() -> None:
+    async def scenario() -> None:
+        wire = _Wire()
+        wire.connection.data_received(GET % b"a")
+        wire.connection.connection_lost(None)
+        assert await wire.statuses() == []
+        assert wire.handler.begun == []
+        assert not list(wire.peers)
+
+    asyncio.run(scenario())
+
+
+def test_a_listener_that_drains_answers_what_was_read_already() -> None:
+    async def scenario() -> None:
+        wire = _Wire()
+        wire.connection.data_received(GET % b"waits")
+        wire.connection.drain()
+        assert await wire.statuses() == [200]
+        assert wire.transport.closed
+        assert b"connection: close" in wire.transport.written
 
     asyncio.run(scenario())
