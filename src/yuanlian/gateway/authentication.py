@@ -64,7 +64,7 @@ class Authenticator:
 
         Raises:
             AuthenticationError: no token, or one that is forged, expired or revoked.
-            LimitReachedError: an unknown one, from where too many came that were none.
+            LimitReachedError: none, from where too many came that were none.
         """
         header = request.first.get(b"authorization", b"")
         caller = self._known.get(header) or self._verify(header, request)
@@ -84,11 +84,11 @@ class Authenticator:
         scheme, _, token = header.partition(b" ")
         if scheme.lower() == b"bearer" and (known := self._known.get(b"Bearer " + token)) is not None:
             return known
-        network = self._network(request)
-        self._failed.check(network)
         try:
             caller = self._read(scheme, token)
         except AuthenticationError:
+            network = self._network(request)
+            self._failed.check(network)
             self._failed.count(network)
             raise
         if scheme == b"Bearer":

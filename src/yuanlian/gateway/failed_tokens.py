@@ -1,9 +1,8 @@
-"""How many tokens that are none an address may send. Each costs a signature check, and whoever makes
-them up can make up any number.
+"""How many tokens that are none an address may send, before it is told to slow down.
 
-Only failures draw from an address's budget. While it is used up, tokens that were never seen to be good
-are refused unread; remembered ones pass, so that people behind the same address go on working. It fills
-up again evenly, so that a newcomer there gets in between. Each process counts for itself."""
+Only failures draw from an address's budget, and only failures are refused for it: a good token passes
+always, for many people share an address, and one of them must not lock the others out. Each process counts
+for itself."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ class FailedTokens:
         self._per_minute = per_minute
 
     def check(self, network: str) -> None:
-        """Before a token is read.
+        """For one that has failed.
 
         Raises:
             LimitReachedError: too many have failed.

@@ -171,7 +171,7 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         # An operator's routes may leave out a service of ours, or name others, which have no description.
         packaged = await asyncio.to_thread(routing.RoutesSource(DEFAULT_ROUTES).read)
         ours = {AUTH} | (_services(packaged) & _services(gateway.table))
-        once = {id(upstreams[name]): name for name in sorted(ours)}
+        once = {id(upstreams[name]): name for name in sorted(ours) if name in upstreams}
         return openapi.join(
             [await client.call(name, "GET", OPENAPI_PATH, principal=GATEWAY) for name in once.values()]
         )

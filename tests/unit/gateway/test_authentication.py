@@ -117,8 +117,7 @@ def test_one_token_is_remembered_once_however_it_is_written() -> None:
     assert len(rig.authenticator._known) == 1
 
 
-def test_an_address_may_send_so_many_tokens_that_are_none_and_then_is_not_listened_to() -> None:
-    """Each cost a signature check, without end."""
+def test_an_address_may_send_so_many_tokens_that_are_none_and_only_those_are_refused_for_it() -> None:
     rig = _Rig()
     for number in range(10):
         with pytest.raises(AuthenticationError):
@@ -126,16 +125,12 @@ def test_an_address_may_send_so_many_tokens_that_are_none_and_then_is_not_listen
     with pytest.raises(LimitReachedError) as refused:
         rig.headers(b"Bearer bad")
     assert refused.value.headers == (("retry-after", "6"),)
-    assert rig.verifier.asked == 10
-    with pytest.raises(LimitReachedError):
-        rig.headers(b"Bearer good")  # nobody knows yet
-    assert rig.headers(address="192.0.2.2")
+    assert rig.headers(b"Bearer good")  # never seen before: a colleague of whoever sends rubbish
     rig.clock.advance(6_000)
     with pytest.raises(AuthenticationError):
         rig.headers(b"Bearer bad")
     with pytest.raises(LimitReachedError):
         rig.headers(b"Bearer bad")
-    assert rig.verifier.asked == 12
 
 
 @pytest.mark.parametrize("spelling", [b"Bearer good", b"bearer good"])
@@ -146,7 +141,7 @@ def test_who_is_known_works_on_beside_one_who_sends_rubbish(spelling: bytes) -> 
         with pytest.raises((AuthenticationError, LimitReachedError)):
             rig.headers(b"Bearer bad%d" % number)
     assert rig.headers(spelling)
-    assert rig.verifier.asked == 11
+    assert rig.verifier.asked == 13
 
 
 def test_no_token_is_no_attempt() -> None:

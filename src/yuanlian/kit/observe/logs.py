@@ -75,6 +75,7 @@ class Log:
         self._made: list[bytes] = []
         self._pending: deque[LogEntry | AccessLine] = deque()
         self._writing = threading.Lock()
+        self._writer = 0
         self._awake = False
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -118,9 +119,11 @@ class Log:
         self._pending.append(line)
         # A stuck stream holds the lock, and what waits for it is not made: it may have to be dropped.
         if waiting >= LINES_AT_ONCE and self._writing.acquire(blocking=False):
+            self._writer = threading.get_ident()
             try:
                 self._make_some()
             finally:
+                self._writer = 0
                 self._writing.release()
         if not self._awake:
             self._wake_writer()
@@ -131,10 +134,19 @@ class Log:
 
     def flush(self) -> None:
         """Writes what is pending, in order."""
+        if self._writer == threading.get_ident():
+            # The collector may run any ``__del__`` while lines are made, and that may log: its entry
+            # is pending, and whoever makes lines here, or the thread, comes to it.
+            self._wake_writer()
+            return
         with self._writing:
-            while self._pending or self._made:
-                self._make_some()
-                self._write_made()
+            self._writer = threading.get_ident()
+            try:
+                while self._pending or self._made:
+                    self._make_some()
+                    self._write_made()
+            finally:
+                self._writer = 0
 
     def _make_some(self) -> None:
         for _ in range(min(len(self._pending), LINES_AT_ONCE)):

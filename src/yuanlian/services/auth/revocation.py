@@ -80,6 +80,10 @@ class RevocationLog:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         since, known = _parse(cursor)
+        if since is not None and since > self._now_s():
+            since = (
+                None  # from a clock ahead of ours by more than the overlap: what is new to it would be old
+            )
         while True:
             told = self._told
             rows = await (self._current() if since is None else self._dated_after(since))
@@ -122,6 +126,10 @@ class RevocationLog:
         return repository.current_revocations(session, since + KEPT_TOKEN_S)
 
     def _save(self, session: Session, row: Revocation) -> Revocation:
+        # Another instance's clock may be ahead: what it revoked stays so.
+        stored = repository.revocation(session, row.key)
+        if stored is not None:
+            row.issued_before = max(row.issued_before, stored.issued_before)
         row.expires_at = row.issued_before + KEPT_TOKEN_S
         repository.forget_old_revocations(session, self._now_s())
         repository.save_revocation(session, row)

@@ -13,7 +13,7 @@ import structlog
 
 from yuanlian.kit.context import RequestContext, serving
 from yuanlian.kit.identity.principal import Principal
-from yuanlian.kit.observe.entry import AccessLine
+from yuanlian.kit.observe.entry import AccessLine, LogEntry
 from yuanlian.kit.observe.logs import LINES_AT_ONCE, PENDING_LIMIT, Log, configure
 from yuanlian.kit.tenancy.scope import tenant_group, tenant_scope
 
@@ -253,6 +253,26 @@ def test_a_burst_is_written_in_pieces_so_that_the_event_loop_has_its_turns() -> 
     log.flush()
     assert [line["data"]["route"] for line in lines(stream)] == [f"/{n}" for n in range(3 * LINES_AT_ONCE)]
     assert max(piece.count("\n") for piece in stream.pieces) <= LINES_AT_ONCE
+
+
+def test_what_the_collector_makes_objects_say_while_lines_are_made_is_written_too(
+    stream: io.StringIO,
+) -> None:
+    log = Log("x", stream)
+    said: list[LogEntry] = []
+    real = log._render
+
+    def collected_meanwhile(entry: LogEntry) -> bytes:
+        if not said:
+            said.append(entry)
+            log.write("warn", "the last word of an object", {}, None, None)
+        return real(entry)
+
+    log._render = collected_meanwhile
+    for number in range(LINES_AT_ONCE + 1):
+        log.access(answered(f"/{number}"))
+    log.flush()
+    assert len(lines(stream)) == LINES_AT_ONCE + 2
 
 
 def test_a_stuck_stream_costs_access_lines_and_no_memory(stream: io.StringIO) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from yuanlian.kit.clock import SystemClock
+from yuanlian.kit.clock import ManualClock, SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.identity.memory import MemoryRevocations
 from yuanlian.runtime.schema import upgrade
@@ -65,3 +65,46 @@ def test_a_cursor_that_nobody_gave_is_a_newcomers(tmp_path: Path) -> None:
             assert (await one.after(cursor, 0)).complete, cursor
 
     _run(tmp_path, scenario)
+
+
+def _clocks(
+    folder: Path, scenario: Callable[[RevocationLog, RevocationLog, ManualClock], Awaitable[None]]
+) -> None:
+    """The second instance's clock is another one, and may be moved."""
+
+    async def all_of_it() -> None:
+        right, odd = SystemClock(), ManualClock(SystemClock().now_ms())
+        database = SqliteDatabase(folder / "shared.db")
+        database.migrate(upgrade)
+        try:
+            one, other = (RevocationLog(database, MemoryRevocations(clock), clock) for clock in (right, odd))
+            await scenario(one, other, odd)
+        finally:
+            await database.close()
+
+    asyncio.run(asyncio.wait_for(all_of_it(), 20))
+
+
+def test_the_cursor_of_a_fast_clock_hides_nothing(tmp_path: Path) -> None:
+    async def scenario(right: RevocationLog, odd: RevocationLog, clock: ManualClock) -> None:
+        clock.advance(3_600_000)
+        ahead = await odd.after("", 0)
+        await _revoke(right, "session_1")
+        told = await right.after(ahead.cursor, 0)
+        assert "session_1" in {entry.session_id for entry in told.items}
+
+    _clocks(tmp_path, scenario)
+
+
+def test_a_slow_clock_takes_no_revocation_back(tmp_path: Path) -> None:
+    async def scenario(right: RevocationLog, odd: RevocationLog, clock: ManualClock) -> None:
+        clock.advance(-300_000)
+
+        async def revoke(log: RevocationLog) -> int:
+            row = await log.database.write(lambda session: log.member_revoked(session, "kg_a", "user_1"))
+            return row.issued_before
+
+        first = await revoke(right)
+        assert await revoke(odd) >= first
+
+    _clocks(tmp_path, scenario)
