@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     keep_alive_s: float = Field(default=60.0, gt=0, le=3600)
     """How long a client's connection may wait for its next request."""
     bad_tokens_per_minute: int = Field(default=300, ge=0, le=1_000_000)
-    """Tokens that are none, from one address; then it is only heard with tokens known to be good. 0: any."""
+    """Tokens that are none, from one address; further ones are answered with 429. 0: any number."""
     upstreams: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(default_factory=dict)
     """For ``run gateway``: service → base URLs of its instances."""
     workers: int = Field(default=1, ge=1, le=256)

@@ -81,9 +81,8 @@ class RevocationLog:
         until = loop.time() + wait_s
         since, known = _parse(cursor)
         if since is not None and since > self._now_s():
-            since = (
-                None  # from a clock ahead of ours by more than the overlap: what is new to it would be old
-            )
+            # From a clock that is ahead of ours by more than the overlap: what is news would count as known.
+            since = None
         while True:
             told = self._told
             rows = await (self._current() if since is None else self._dated_after(since))
