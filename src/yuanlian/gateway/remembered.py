@@ -10,6 +10,7 @@ docs/decisions/0015.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from yuanlian.gateway.http import Headers, Request
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from yuanlian.gateway.origin import Origin
 
 _LONGEST = 2048
+_LONGEST_LINE = 256
 _END = b"\r\n\r\n"
 # Narrower than the parser, so that both read it alike: RFC 3986's characters of a path and a query.
 _CHARACTERS = rb"A-Za-z0-9._~!$&'()*+,;=:@%/-"
@@ -67,8 +69,15 @@ class HeaderBlock:
 def read_line(line: bytes) -> tuple[str, bytes, bytes, bytes] | None:
     """Method, target, path and query of a request line that cannot be read in two ways; None of any other,
     which the parser has to judge."""
+    return _remembered(line) if len(line) <= _LONGEST_LINE else _read(line)
+
+
+def _read(line: bytes) -> tuple[str, bytes, bytes, bytes] | None:
     found = _LINE.fullmatch(line)
     if found is None:
         return None
     method, target, path, query = found.groups(b"")
     return _METHODS[method], target, path, query
+
+
+_remembered = lru_cache(maxsize=4096)(_read)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from yuanlian.gateway.upstreams.attempts import AttemptError
 from yuanlian.gateway.upstreams.cluster import Member
 from yuanlian.gateway.upstreams.http_connection import UpstreamConnection
@@ -30,55 +32,41 @@ class Course:
         self.tried: tuple[Member, ...] = ()
 
 
-class PromptAttempt:
+class PromptAttempt(msgspec.Struct, eq=False):
     """Implements ``Underway`` for the first attempt at a request, and ``Answer`` for its connection. What
     fails goes on as a ``Course``, which is waited for: only the good case does without a task."""
 
-    __slots__ = ("_connection", "_done", "_member", "_probe", "_request", "_sink", "_then", "_until",
-                 "_upstream")  # fmt: skip
-
-    def __init__(
-        self,
-        upstream: HttpUpstream,
-        request: UpstreamRequest,
-        sink: ResponseSink,
-        until: float,
-        member: Member,
-        probe: bool,
-        connection: UpstreamConnection,
-        then: Then,
-    ) -> None:
-        self._upstream = upstream
-        self._request = request
-        self._sink = sink
-        self._until = until
-        self._member = member
-        self._probe = probe
-        self._connection = connection
-        self._then = then
-        self._done = False
+    upstream: HttpUpstream
+    request: UpstreamRequest
+    sink: ResponseSink
+    until: float
+    member: Member
+    probe: bool
+    connection: UpstreamConnection
+    then: Then
+    ended: bool = False
 
     def done(self) -> bool:
-        return self._done
+        return self.ended
 
     def set_result(self, status: int, /) -> None:
-        self._done = True
-        self._upstream.cluster.answered(self._member, self._request.route, self._probe, status)
-        self._then(None)
+        self.ended = True
+        self.upstream.cluster.answered(self.member, self.request.route, self.probe, status)
+        self.then(None)
 
     def set_exception(self, error: Exception, /) -> None:
-        self._done = True
+        self.ended = True
         assert isinstance(error, AttemptError)  # others are of a body that is still arriving
-        course = Course(self._request, self._sink, self._until)
-        self._upstream.count_failed(course, self._member, self._probe, error)
-        self._then(self._upstream.go_on(course, error))
+        course = Course(self.request, self.sink, self.until)
+        self.upstream.count_failed(course, self.member, self.probe, error)
+        self.then(self.upstream.go_on(course, error))
 
     def cancel(self) -> None:
-        if not self._done:
-            self._done = True
-            self._connection.abandon(self)
-            self._member.end(self._request.route, self._probe, failed=None)
-            self._then(None)
+        if not self.ended:
+            self.ended = True
+            self.connection.abandon(self)
+            self.member.end(self.request.route, self.probe, failed=None)
+            self.then(None)
 
 
 def is_repeatable(request: UpstreamRequest) -> bool:

@@ -37,8 +37,10 @@ class MemoryRevocations:
         self._tell(None, tenant_id, user_id)
 
     def is_revoked(self, principal: Principal, issued_at: int) -> bool:
-        if (principal.session_id,) in self._sessions:
+        if self._sessions and (principal.session_id,) in self._sessions:
             return True
+        if not self._members:
+            return False
         before = self._members.get((principal.tenant_id, principal.user_id))
         return before is not None and issued_at < before
 

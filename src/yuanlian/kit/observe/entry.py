@@ -6,6 +6,7 @@ import json
 import re
 import time
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -102,7 +103,7 @@ class AccessLine(msgspec.Struct, gc=False):
                 self.instance,
             ),
             None,
-            round(self.duration_s * 1000, 3),
+            self.duration_s * 1e6 // 1 / 1000,  # whole microseconds; `round` takes three times as long
         )
 
 
@@ -149,12 +150,19 @@ def _foreign(value: Any) -> str:
 _encoder = msgspec.json.Encoder(enc_hook=_foreign)
 
 
-def to_json(entry: LogEntry) -> bytes:
-    """One line, without its end."""
+def to_json(entries: Sequence[LogEntry]) -> list[bytes]:
+    """A line for each, with its end; together they cost half as much."""
     try:
-        return _encoder.encode(entry)
+        return _encoder.encode_lines(entries).splitlines(keepends=True)
     except Exception:  # noqa: BLE001 - odd keys, lone surrogates, a __repr__ that raises
-        return _to_json_slowly(entry)
+        return [_one_to_json(entry) for entry in entries]
+
+
+def _one_to_json(entry: LogEntry) -> bytes:
+    try:
+        return _encoder.encode(entry) + b"\n"
+    except Exception:  # noqa: BLE001 - as above
+        return _to_json_slowly(entry) + b"\n"
 
 
 def _to_json_slowly(entry: LogEntry) -> bytes:
@@ -168,8 +176,12 @@ def _to_json_slowly(entry: LogEntry) -> bytes:
         return json.dumps(fields, default=lambda _value: "<unprintable>").encode()
 
 
-def to_console(entry: LogEntry) -> bytes:
+def to_console(entries: Sequence[LogEntry]) -> list[bytes]:
     """The same for a person at a terminal."""
+    return [_one_to_console(entry) for entry in entries]
+
+
+def _one_to_console(entry: LogEntry) -> bytes:
     parts = [f"{entry.timestamp[11:23]} {entry.level:<5} {entry.message}"]
     data = msgspec.to_builtins(entry.data) if isinstance(entry.data, AccessData) else entry.data
     if isinstance(data, dict):
@@ -184,22 +196,29 @@ def to_console(entry: LogEntry) -> bytes:
     text = " ".join(parts)
     if entry.error is not None:
         text += "\n" + (entry.error.stack or f"{entry.error.name}: {entry.error.message}").rstrip()
-    return text.encode(errors="backslashreplace")
+    return text.encode(errors="backslashreplace") + b"\n"
 
 
 class Timestamps:
-    """ISO 8601 with milliseconds; the part down to the second is formatted once a second."""
+    """ISO 8601 with milliseconds. A busy millisecond has many lines: each is formatted once, and so is the
+    part down to the second, which costs most."""
 
     def __init__(self) -> None:
         self._known = (-1, "")
+        self._known_second = (-1, "")
 
     def now(self) -> str:
         return self.of(time.time_ns())
 
     def of(self, epoch_ns: int) -> str:
-        seconds, ms = divmod(epoch_ns // 1_000_000, 1000)
-        known, prefix = self._known
-        if known != seconds:
-            prefix = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            self._known = (seconds, prefix)
-        return f"{prefix}.{ms:03d}Z"
+        epoch_ms = epoch_ns // 1_000_000
+        known, text = self._known
+        if known != epoch_ms:
+            seconds, ms = divmod(epoch_ms, 1000)
+            known, prefix = self._known_second
+            if known != seconds:
+                prefix = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+                self._known_second = (seconds, prefix)
+            text = f"{prefix}.{ms:03d}Z"
+            self._known = (epoch_ms, text)
+        return text

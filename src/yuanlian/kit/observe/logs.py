@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any, BinaryIO, TextIO, cast
 
 import structlog
@@ -70,7 +70,7 @@ class Log:
         self._stream = stream
         self._at_once = select.PIPE_BUF if shared else sys.maxsize
         self._bytes = cast("BinaryIO | None", getattr(stream, "buffer", None))
-        self._render: Callable[[LogEntry], bytes] = to_console if console else to_json
+        self._render: Callable[[Sequence[LogEntry]], list[bytes]] = to_console if console else to_json
         self._timestamps = Timestamps()
         self._made: list[bytes] = []
         self._pending: deque[LogEntry | AccessLine] = deque()
@@ -149,8 +149,8 @@ class Log:
                 self._writer = 0
 
     def _make_some(self) -> None:
-        for _ in range(min(len(self._pending), LINES_AT_ONCE)):
-            self._made.append(self._line(self._pending.popleft()))
+        entries = [self._entry(self._pending.popleft()) for _ in range(min(len(self._pending), LINES_AT_ONCE))]
+        self._made += self._render(entries)
 
     def _write_made(self) -> None:
         lines, self._made = self._made, []
@@ -160,10 +160,10 @@ class Log:
         except (OSError, ValueError):
             self.lost += len(lines)
 
-    def _line(self, pending: LogEntry | AccessLine) -> bytes:
+    def _entry(self, pending: LogEntry | AccessLine) -> LogEntry:
         if isinstance(pending, AccessLine):
-            pending = pending.entry(self.service, self._timestamps.of(pending.answered_ns))
-        return self._render(pending) + b"\n"
+            return pending.entry(self.service, self._timestamps.of(pending.answered_ns))
+        return pending
 
     def _put(self, text: bytes) -> None:
         if self._bytes is not None:
