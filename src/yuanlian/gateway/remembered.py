@@ -3,8 +3,8 @@
 A client on a kept connection repeats its headers, token included, from request to request. What they
 mean is a function of their bytes alone, so the second time a comparison replaces the parser. Everything
 that is not exactly a line of ``_LINE`` before exactly the block read last goes through the parser.
-It belongs to one connection: nothing is shared between clients, and it ends with the connection.
-docs/decisions/0015.
+The block belongs to one connection: nothing of it is shared between clients, and it ends with the
+connection. docs/decisions/0015.
 """
 
 from __future__ import annotations
