@@ -28,7 +28,6 @@ class FollowedRevocations:
 
     def __init__(self, client: ServiceClient, clock: Clock, grace_s: float) -> None:
         self._known = MemoryRevocations(clock)
-        self._heard: frozenset[Revoked] = frozenset()
         self._grace_s = grace_s
         self.feed: FeedFollower[Revoked] = FeedFollower(
             client, SERVICE, REVOCATIONS_PATH, Changes[Revoked], self._enter
@@ -62,10 +61,6 @@ class FollowedRevocations:
         return told
 
     async def _enter(self, changes: Changes[Revoked]) -> None:
-        """The feed tells again what is recent; listeners, who close connections, hear it once."""
-        if not changes.items:
-            return
+        """The feed tells again what is recent: the known set takes it for no news."""
         for entry in changes.items:
-            if entry not in self._heard:
-                await entry.enter(self._known)
-        self._heard = frozenset(changes.items)
+            await entry.enter(self._known)

@@ -142,6 +142,20 @@ def test_what_the_feed_tells_again_listeners_hear_once(tmp_path: Path) -> None:
     _run(tmp_path, scenario)
 
 
+def test_what_was_heard_over_redis_first_the_feed_tells_listeners_no_more(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        followed = FollowedRevocations(world.line, world.clock, grace_s=60)
+        heard: list[tuple[str | None, ...]] = []
+        followed.on_revoked(lambda *revoked: heard.append(revoked))
+        await world.revoke_member("tenant_sun", "user_1")
+        for revoked in (await world.log.after("", 0)).items:
+            await revoked.enter(followed)  # as ``hear`` does
+        await followed.feed.ask()
+        assert heard == [(None, "tenant_sun", "user_1")]
+
+    _run(tmp_path, scenario)
+
+
 def test_nobody_is_let_in_before_the_feed_was_heard_nor_long_after(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         now = [100.0]

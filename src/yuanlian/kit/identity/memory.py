@@ -15,7 +15,8 @@ _Key = tuple[str, ...]
 
 class MemoryRevocations:
     """``Revocations`` for the embedded platform. Entries are dropped once no token can be so old,
-    which bounds the set by the revocations of one token lifetime."""
+    which bounds the set by the revocations of one token lifetime. What is entered again is no news:
+    listeners, who close connections, hear it once, however many ways it comes."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -26,13 +27,17 @@ class MemoryRevocations:
 
     async def revoke_session(self, session_id: str, expires_at: int) -> None:
         key = (session_id,)
-        self._sessions[key] = max(expires_at, self._sessions.get(key, 0))
+        if self._sessions.get(key, -1) >= expires_at:
+            return
+        self._sessions[key] = expires_at
         self._remember(expires_at, key)
         self._tell(session_id, None, None)
 
     async def revoke_member(self, tenant_id: str, user_id: str, issued_before: int) -> None:
         key = (tenant_id, user_id)
-        self._members[key] = max(issued_before, self._members.get(key, 0))
+        if self._members.get(key, -1) >= issued_before:
+            return
+        self._members[key] = issued_before
         self._remember(issued_before + LIFETIME_S + CLOCK_SKEW_S, key)
         self._tell(None, tenant_id, user_id)
 

@@ -47,6 +47,22 @@ def test_listeners_hear_what_was_revoked() -> None:
     assert heard == [("session_1", None, None), (None, "t1", "user_1")]
 
 
+def test_what_is_known_already_is_no_news() -> None:
+    async def scenario() -> None:
+        revocations = MemoryRevocations(ManualClock(NOW * 1000))
+        heard: list[tuple[str | None, str | None, str | None]] = []
+        revocations.on_revoked(lambda session, tenant, user: heard.append((session, tenant, user)))
+        for later in (0, 0, -1):
+            await revocations.revoke_session("session_1", NOW + 10 + later)
+            await revocations.revoke_member("t1", "user_1", NOW + later)
+        assert heard == [("session_1", None, None), (None, "t1", "user_1")]
+        await revocations.revoke_session("session_1", NOW + 11)
+        await revocations.revoke_member("t1", "user_1", NOW + 1)
+        assert heard == [("session_1", None, None), (None, "t1", "user_1")] * 2
+
+    asyncio.run(scenario())
+
+
 def test_what_no_living_token_can_match_is_forgotten() -> None:
     async def scenario() -> None:
         clock = ManualClock(NOW * 1000)
