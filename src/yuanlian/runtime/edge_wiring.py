@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-import structlog
 
 from yuanlian import __version__
 from yuanlian.contracts.auth import SERVICE as AUTH
@@ -46,12 +43,11 @@ from yuanlian.kit.resilience.limiter import RateLimiter
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
 from yuanlian.runtime import routing, upstream_metrics
 from yuanlian.runtime.listening import Listening, client_limits, open_tls
+from yuanlian.runtime.service_upstreams import Upstreams
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 from yuanlian.runtime.shared import shared
 from yuanlian.runtime.stopping import Chore, one_after_another
 from yuanlian.runtime.upstreams import host_and_port
-
-_log = structlog.get_logger("routes")
 
 ANSWER_S = 10.0
 """What services may take to answer the gateway itself, which holds back requests meanwhile; a feed that is
@@ -78,63 +74,6 @@ class Edge:
     chores: tuple[Chore, ...]
     watches: tuple[Chore, ...]
     reload: Chore
-
-
-class Upstreams(Mapping[str, HttpUpstream]):
-    """By service; one that is not named is behind ``*``, where there is that. ``make``: for services that
-    are named later. ``distinct``: each once, though several services may share one."""
-
-    def __init__(
-        self, by_service: Mapping[str, HttpUpstream], make: Callable[[str], HttpUpstream] | None = None
-    ) -> None:
-        self._by_service = dict(by_service)
-        self._make = make
-        self.distinct = list({id(one): one for one in by_service.values()}.values())
-        self._started: list[HttpUpstream] | None = None
-        self._changing = asyncio.Lock()
-
-    async def start(self) -> None:
-        """Stop them when this fails, too."""
-        self._started = []
-        for upstream in self.distinct:
-            await upstream.start()
-            self._started.append(upstream)
-
-    async def stop(self) -> None:
-        async with self._changing:
-            started, self._started = self._started or [], None
-            while started:
-                await started.pop().stop()
-
-    async def take_in(self, table: RouteTable) -> None:
-        """Finds the instances of services that are named for the first time."""
-        async with self._changing:
-            for service in sorted({route.service for route in table.routes}):
-                if self.get(service) is not None:
-                    continue
-                if self._make is None:
-                    _log.warning("routes name a service of which YUANLIAN_UPSTREAMS says nothing: its "
-                                 "requests are answered with 503", service=service)  # fmt: skip
-                    continue
-                upstream = self._make(service)
-                if self._started is not None:
-                    await upstream.start()
-                    self._started.append(upstream)
-                self.distinct.append(upstream)
-                self._by_service[service] = upstream
-                _log.info("service found in the routes", service=service)
-
-    def __getitem__(self, service: str) -> HttpUpstream:
-        found = self._by_service.get(service) or self._by_service.get(EVERY_SERVICE)
-        if found is None:
-            raise KeyError(service)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._by_service)
-
-    def __len__(self) -> int:
-        return len(self._by_service)
 
 
 def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Edge:
@@ -186,7 +125,7 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         limiter=(limiter or MemoryRateLimiter(clock)) if common is None else common.limiter,
         clock=clock,
         pages=Pages(describe, health.ready),
-        trusted_proxies=TrustedProxies(settings.trusted_proxies),
+        trusted_proxies=(proxies := TrustedProxies(settings.trusted_proxies)),
         bad_tokens_per_minute=settings.bad_tokens_per_minute,
     )
     upstream_metrics.watch(metrics, upstreams.distinct)
@@ -199,8 +138,9 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         common.tenants.hear(directory.enter, directory.forget)
         health.add("redis", common.redis.ping, vital=False)
         gateway.websocket = websocket = WebSocketEndpoint(
-            common.hub, verifier, revocations, directory, client, observer, clock=clock
-        )
+            common.hub, verifier, revocations, directory, client, observer, clock=clock,
+            trusted_proxies=proxies, bad_tokens_per_minute=settings.bad_tokens_per_minute,
+        )  # fmt: skip
     tls = open_tls(settings, clock, health, metrics)
     watches: list[Chore] = []
     reloads: list[Chore] = [partial(routing.reload, routes, gateway, upstreams.take_in)]

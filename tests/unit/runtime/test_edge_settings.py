@@ -19,9 +19,9 @@ from yuanlian.gateway.upstreams.sink import Collector
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.registry.memory import MemoryRegistry
 from yuanlian.kit.registry.registry import Instance
-from yuanlian.runtime.edge_wiring import Upstreams
 from yuanlian.runtime.listening import client_limits
 from yuanlian.runtime.routing import reload, routes_of
+from yuanlian.runtime.service_upstreams import Upstreams
 from yuanlian.runtime.settings import Settings
 
 ROUTES = """

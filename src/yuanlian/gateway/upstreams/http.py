@@ -94,11 +94,13 @@ class HttpUpstream(PromptUpstream):
             self._begin(checks.run())
 
     async def stop(self) -> None:
-        await self._source.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.cluster.stop()
+        try:
+            await self._source.stop()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self.cluster.stop()
 
     def begin(self, request: UpstreamRequest, sink: ResponseSink, then: Then) -> Underway | None:
         body, route = request.body, request.route
