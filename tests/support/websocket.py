@@ -18,9 +18,11 @@ from websockets.exceptions import ConnectionClosed
 
 from yuanlian.contracts import tenant as tenant_contract
 from yuanlian.gateway.connection import HttpConnection
+from yuanlian.gateway.failed_tokens import PER_MINUTE
 from yuanlian.gateway.http import Request
 from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import SilentObserver
+from yuanlian.gateway.origin import TrustedProxies
 from yuanlian.gateway.peers import Peers
 from yuanlian.gateway.response import ResponseWriter
 from yuanlian.gateway.upgrade import UpgradeHandler
@@ -168,8 +170,16 @@ class Client:
 class Edge:
     """``async with Edge() as edge``: serves until the end of the block."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(
+        self,
+        *,
+        bad_tokens_per_minute: int = PER_MINUTE,
+        trusted_proxies: tuple[str, ...] = (),
+        **limits: Any,
+    ) -> None:
         self.hub = MemoryHub()
+        self._bad_tokens_per_minute = bad_tokens_per_minute
+        self._proxies = TrustedProxies(trusted_proxies)
         self._limits = WebSocketLimits(**limits)
         self._stack = AsyncExitStack()
         self._sign_ins = 0
@@ -188,6 +198,8 @@ class Edge:
             self.service,
             self.observer,
             limits=self._limits,
+            trusted_proxies=self._proxies,
+            bad_tokens_per_minute=self._bad_tokens_per_minute,
         )
         handler, peers = OnlyWebSocket(self.endpoint), Peers[HttpConnection](1000)
         server = await asyncio.get_running_loop().create_server(

@@ -23,6 +23,8 @@ LIMITS = Limits(head_bytes=64 * 1024, headers=150, target_bytes=32 * 1024)
 LONGEST_BODY = 1 << 40
 LONGEST_S = 3600.0
 """The gateway's route has the limit that counts, for either."""
+EVERY_NETWORK = ("0.0.0.0/0", "::/0")
+"""Whose word about a request's origin counts there, as of trusted proxies."""
 _IDENTITY = HEADER.encode()
 _JSON = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 _ALIVE = Response(200, _JSON, b'{"status":"ok"}')

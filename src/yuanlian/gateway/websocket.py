@@ -6,7 +6,9 @@ import asyncio
 from typing import Literal, Protocol
 
 from yuanlian.gateway.authentication import TokenVerifier
+from yuanlian.gateway.failed_tokens import PER_MINUTE, FailedTokens
 from yuanlian.gateway.http import Request
+from yuanlian.gateway.origin import TrustedProxies
 from yuanlian.gateway.websocket_admission import Admission
 from yuanlian.gateway.websocket_connection import WebSocketConnection
 from yuanlian.gateway.websocket_limits import CloseCode, WebSocketLimits
@@ -35,6 +37,9 @@ class WebSocketEndpoint:
 
     A page of another site gains nothing by connecting here: no cookie signs it in, only the token
     in the first frame does; hence any ``Origin`` is accepted.
+
+    ``trusted_proxies``: as of the ``Gateway``. ``bad_tokens_per_minute``: for one address, counted apart from
+    those of HTTP requests.
     """
 
     def __init__(
@@ -48,11 +53,15 @@ class WebSocketEndpoint:
         *,
         clock: Clock | None = None,
         limits: WebSocketLimits | None = None,
+        trusted_proxies: TrustedProxies | None = None,
+        bad_tokens_per_minute: int = PER_MINUTE,
     ) -> None:
         self._hub = hub
-        self._admission = Admission(verifier, revocations, directory, client)
         self._observer = observer
         self._clock = clock or SystemClock()
+        self._proxies = trusted_proxies or TrustedProxies()
+        failed = FailedTokens(self._clock, bad_tokens_per_minute)
+        self._admission = Admission(verifier, revocations, directory, client, failed)
         self._limits = limits or WebSocketLimits()
         self._registry = SessionRegistry()
         self._connections: set[WebSocketConnection] = set()
@@ -85,6 +94,7 @@ class WebSocketEndpoint:
             self._clock,
             request.request_id or new_id("req"),
             negotiate((request.header(b"accept-language") or b"").decode("latin-1")),
+            self._proxies.origin(request).network,
         )
         connection.start(session, leftover)
         return connection

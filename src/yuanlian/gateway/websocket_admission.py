@@ -6,6 +6,7 @@ import msgspec
 
 from yuanlian.contracts import tenant as tenant_contract
 from yuanlian.gateway.authentication import TokenVerifier
+from yuanlian.gateway.failed_tokens import FailedTokens
 from yuanlian.gateway.websocket_frames import Auth
 from yuanlian.kit.errors import AuthenticationError, AuthorizationError
 from yuanlian.kit.http.client import ServiceClient
@@ -23,7 +24,8 @@ _NOT_YOURS = Text("不能订阅他人的频道", "This channel belongs to somebo
 
 
 class Admission:
-    """Decides with the gateway's own verifier, revocations and tenant directory."""
+    """Decides with the gateway's own verifier, revocations and tenant directory. ``failed``: counts for the
+    address that a bad token came from."""
 
     def __init__(
         self,
@@ -31,20 +33,28 @@ class Admission:
         revocations: Revocations,
         directory: TenantDirectory,
         client: ServiceClient,
+        failed: FailedTokens,
     ) -> None:
         self._verifier = verifier
         self._revocations = revocations
         self._directory = directory
         self._client = client
+        self._failed = failed
 
-    def identify(self, frame: Auth) -> Principal:
-        """Whose token it is.
+    def identify(self, frame: Auth, network: str) -> Principal:
+        """Whose token it is. ``network``: the client's address as it is counted.
 
         Raises:
             AuthenticationError: not valid, or no longer.
+            LimitReachedError: not valid, from where too many came that were not.
             AuthorizationError: valid, for another tenant than the frame names.
         """
-        verified = self._verifier.verify(frame.token)
+        try:
+            verified = self._verifier.verify(frame.token)
+        except AuthenticationError:
+            self._failed.check(network)
+            self._failed.count(network)
+            raise
         principal = verified.principal
         if self._revocations.is_revoked(principal, verified.issued_at):
             raise AuthenticationError

@@ -51,7 +51,8 @@ class WebSocketSession:
     """Implements ``Subscriber`` for the hub and ``MessageListener`` for its connection.
 
     Messages are answered one after the other. When another comes while one waits for the tenant
-    service, it waits its turn, and nothing more is read until then.
+    service, it waits its turn, and nothing more is read until then. ``network``: the client's address as
+    it is counted.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class WebSocketSession:
         "_live",
         "_locale",
         "_malformed",
+        "_network",
         "_principal",
         "_registry",
         "_request_id",
@@ -84,6 +86,7 @@ class WebSocketSession:
         clock: Clock,
         request_id: str,
         locale: Locale,
+        network: str,
     ) -> None:
         self._connection = connection
         self._admission = admission
@@ -93,6 +96,7 @@ class WebSocketSession:
         self._clock = clock
         self._request_id = request_id
         self._locale = locale
+        self._network = network
         self.tenant_id = ""
         self.user_id = ""
         self._principal: Principal | None = None
@@ -187,7 +191,7 @@ class WebSocketSession:
 
     async def _authenticate(self, frame: Auth) -> None:
         try:
-            principal = self._admission.identify(frame)
+            principal = self._admission.identify(frame, self._network)
             self._register(principal)
             channels = await self._admission.default_channels(principal)
             await self._hub.ready(principal.tenant_id)

@@ -11,7 +11,7 @@ from typing import Any
 
 from yuanlian import __version__
 from yuanlian.gateway.admin import Admin
-from yuanlian.gateway.internal import LIMITS, QUIET, InternalEdge
+from yuanlian.gateway.internal import EVERY_NETWORK, LIMITS, QUIET, InternalEdge
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.openapi import merge
 from yuanlian.gateway.origin import TrustedProxies
@@ -59,9 +59,9 @@ def embedded(settings: Settings, log: Log) -> Platform:
     Raises:
         UnsupportedSettingError, ValueError, RoutesRefusedError: a setting that cannot be followed.
     """
-    core = _core(settings, log)
-    routes = routing.routes_of(settings)
     proxies = TrustedProxies(settings.trusted_proxies)
+    core = _core(settings, log, proxies)
+    routes = routing.routes_of(settings)
     gateway = Gateway(
         routes.read(),
         {module.name: AsgiUpstream(module.app) for module in core.modules},
@@ -108,7 +108,7 @@ def services(settings: Settings, log: Log) -> Platform:
     Raises:
         UnsupportedSettingError, ValueError: a setting that cannot be followed.
     """
-    core = _core(settings, log, QUIET)
+    core = _core(settings, log, TrustedProxies(EVERY_NETWORK), QUIET)
     edge = InternalEdge(
         by_prefix(core.modules),
         core.identity,
@@ -185,7 +185,7 @@ class _Core:
         return self.metrics.render()
 
 
-def _core(settings: Settings, log: Log, quiet: tuple[str, ...] = ()) -> _Core:
+def _core(settings: Settings, log: Log, proxies: TrustedProxies, quiet: tuple[str, ...] = ()) -> _Core:
     refuse_unsupported(settings)
     clock = SystemClock()
     secret = settings.token_secret()
@@ -220,7 +220,17 @@ def _core(settings: Settings, log: Log, quiet: tuple[str, ...] = ()) -> _Core:
         directory=directory,
         modules=modules,
         bus=bus,
-        websocket=WebSocketEndpoint(hub, verifier, revocations, directory, client, observer, clock=clock),
+        websocket=WebSocketEndpoint(
+            hub,
+            verifier,
+            revocations,
+            directory,
+            client,
+            observer,
+            clock=clock,
+            trusted_proxies=proxies,
+            bad_tokens_per_minute=settings.bad_tokens_per_minute,
+        ),
         health=health,
         metrics=metrics,
         observer=observer,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.support.websocket import Edge, on_both_loops
 
+from yuanlian.gateway.internal import EVERY_NETWORK
 from yuanlian.kit.errors import ServiceUnavailableError
 
 
@@ -43,6 +44,58 @@ def test_a_token_that_does_not_count_is_refused_with_4401(claims: dict[str, Any]
             assert answer["message"] == "未登录或登录已过期"
             assert await client.closed_with() == 4401
             assert edge.service.asked == 0
+
+    on_both_loops(scenario)
+
+
+async def _guess(edge: Edge, token: str, **options: Any) -> tuple[int, int]:
+    """The code of the answer to a bad token, and that of the closing."""
+    client = await edge.connect(**options)
+    await client.say({"type": "auth", "token": token, "tenantId": "a"})
+    answer = await client.hear()
+    assert answer["type"] == "auth_error"
+    return answer["code"], await client.closed_with()
+
+
+def test_an_address_that_has_sent_too_many_bad_tokens_is_refused_with_4429_and_a_good_token_passes() -> None:
+    """Over ``/ws`` anybody could guess at any rate."""
+
+    async def scenario() -> None:
+        async with Edge(bad_tokens_per_minute=3) as edge:
+            for _ in range(5):
+                await edge.sign_in()  # draws nothing
+            expired = edge.token(exp=int(time.time()) - 10, iat=int(time.time()) - 100)
+            codes = [await _guess(edge, token) for token in ("x.y.z", "爱", expired, "x.y.z", expired)]
+            assert codes == [(401, 4401)] * 3 + [(429, 4429)] * 2
+            await edge.sign_in()
+
+    on_both_loops(scenario)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "chain"),
+    [(("127.0.0.0/8",), ""), (EVERY_NETWORK, ", 198.51.100.1")],
+    ids=["a listed proxy", "a gateway of its own process"],
+)
+def test_behind_a_listed_proxy_bad_tokens_count_for_the_client(proxies: tuple[str, ...], chain: str) -> None:
+    async def scenario() -> None:
+        async with Edge(bad_tokens_per_minute=1, trusted_proxies=proxies) as edge:
+            first, second = (
+                {"additional_headers": {"X-Forwarded-For": f"192.0.2.{n}{chain}"}} for n in (1, 2)
+            )
+            assert await _guess(edge, "x.y.z", **first) == (401, 4401)
+            assert await _guess(edge, "x.y.z", **first) == (429, 4429)
+            assert await _guess(edge, "x.y.z", **second) == (401, 4401)
+
+    on_both_loops(scenario)
+
+
+def test_who_is_no_listed_proxy_counts_itself_whatever_it_says() -> None:
+    async def scenario() -> None:
+        async with Edge(bad_tokens_per_minute=1) as edge:
+            first, second = ({"additional_headers": {"X-Forwarded-For": f"192.0.2.{n}"}} for n in (1, 2))
+            assert await _guess(edge, "x.y.z", **first) == (401, 4401)
+            assert await _guess(edge, "x.y.z", **second) == (429, 4429)
 
     on_both_loops(scenario)
 
