@@ -49,7 +49,8 @@ class RevocationLog:
         )
 
     def member_revoked(self, session: Session, tenant_id: str, user_id: str) -> Revocation:
-        """Tokens issued up to and within the current second."""
+        """Tokens issued up to and within the current second, and those that an earlier revocation has had
+        dated later (``first_valid_second``)."""
         return self._save(
             session,
             Revocation(
@@ -125,10 +126,12 @@ class RevocationLog:
         return repository.current_revocations(session, since + KEPT_TOKEN_S)
 
     def _save(self, session: Session, row: Revocation) -> Revocation:
-        # Another instance's clock may be ahead: what it revoked stays so.
+        # Another instance's clock may be ahead: what it revoked stays so. A member's tokens may have been
+        # dated into the second that is stored, and these end now: it must grow.
         stored = repository.revocation(session, row.key)
         if stored is not None:
-            row.issued_before = max(row.issued_before, stored.issued_before)
+            more = 0 if row.session_id is not None else 1
+            row.issued_before = max(row.issued_before, stored.issued_before + more)
         row.expires_at = row.issued_before + KEPT_TOKEN_S
         repository.forget_old_revocations(session, self._now_s())
         repository.save_revocation(session, row)

@@ -9,8 +9,11 @@ from pathlib import Path
 from yuanlian.kit.clock import ManualClock, SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.identity.memory import MemoryRevocations
+from yuanlian.kit.identity.principal import Principal
 from yuanlian.runtime.schema import upgrade
 from yuanlian.services.auth.revocation import RevocationLog
+
+MEMBER = Principal("user_1", "kg_a", session_id="session_1")
 
 Scenario = Callable[[RevocationLog, RevocationLog], Awaitable[None]]
 
@@ -106,5 +109,25 @@ def test_a_slow_clock_takes_no_revocation_back(tmp_path: Path) -> None:
 
         first = await revoke(right)
         assert await revoke(odd) >= first
+
+    _clocks(tmp_path, scenario)
+
+
+def test_a_token_from_between_two_revocations_of_one_second_is_refused(tmp_path: Path) -> None:
+    async def scenario(_: RevocationLog, log: RevocationLog, clock: ManualClock) -> None:
+        known = MemoryRevocations(clock)
+
+        async def revoke() -> int:
+            """When a token is dated that is issued right after."""
+            await log.database.write(lambda session: log.member_revoked(session, "kg_a", "user_1"))
+            for entry in (await log.after("", 0)).items:
+                await entry.enter(known)
+            return await log.database.read(lambda session: log.first_valid_second(session, "kg_a", "user_1"))
+
+        between = await revoke()
+        assert not known.is_revoked(MEMBER, between)
+        after = await revoke()
+        assert known.is_revoked(MEMBER, between)
+        assert not known.is_revoked(MEMBER, after)
 
     _clocks(tmp_path, scenario)
