@@ -11,6 +11,8 @@ import msgspec
 
 from yuanlian.kit.envelope import ErrorEnvelope
 
+MISSING = "x-missing-services"
+"""In a document: the services that could not be asked."""
 _SCHEMAS = "#/components/schemas/"
 _MODULE_PATH = re.compile(r"(?<![A-Za-z0-9])(?:[a-z][a-z0-9_]*\.)+")
 _ERROR = {"$ref": _SCHEMAS + "ErrorEnvelope"}

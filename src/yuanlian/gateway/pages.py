@@ -8,6 +8,7 @@ from typing import Any
 
 from yuanlian.gateway.docs import CONTENT_SECURITY_POLICY, render
 from yuanlian.gateway.http import Headers, Response
+from yuanlian.gateway.openapi import MISSING
 from yuanlian.kit.envelope import encode
 
 Page = Callable[[], Awaitable[Response]]
@@ -24,8 +25,8 @@ _TO_DOCS = Response(302, [(b"location", b"/docs")])
 
 
 class Pages:
-    """``describe``: all services in one OpenAPI document; asked once, when somebody first wants to see
-    it. ``ready``: whether requests can be served now."""
+    """``describe``: all services in one OpenAPI document; asked when somebody wants to see it, until none
+    is missing. ``ready``: whether requests can be served now."""
 
     def __init__(
         self, describe: Callable[[], Awaitable[Mapping[str, Any]]], ready: Callable[[], Awaitable[bool]]
@@ -57,9 +58,13 @@ class Pages:
 
     async def _description(self) -> tuple[Response, Response]:
         async with self._describing:
-            if self._described is None:
-                self._described = await asyncio.to_thread(_rendered, await self._describe())
-        return self._described
+            if self._described is not None:
+                return self._described
+            document = await self._describe()
+            described = await asyncio.to_thread(_rendered, document)
+            if MISSING not in document:
+                self._described = described
+            return described
 
 
 def _rendered(document: Mapping[str, Any]) -> tuple[Response, Response]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +13,10 @@ from typing import Any
 
 from yuanlian import __version__
 from yuanlian.contracts.auth import SERVICE as AUTH
-from yuanlian.contracts.edge import EVERY_SERVICE, OPENAPI_PATH, REALTIME
+from yuanlian.contracts.edge import EVERY_SERVICE, REALTIME
 from yuanlian.contracts.tenant import SERVICE as TENANT
-from yuanlian.gateway import openapi
+from yuanlian.gateway import description
 from yuanlian.gateway.admin import Admin
-from yuanlian.gateway.feed_follower import GATEWAY
 from yuanlian.gateway.followed_directory import FollowedTenantDirectory
 from yuanlian.gateway.followed_revocations import FollowedRevocations
 from yuanlian.gateway.origin import TrustedProxies
@@ -106,14 +106,9 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
     metrics = Metrics()
     observer = EdgeObserver(log, metrics)
 
-    async def describe() -> Any:
-        # An operator's routes may leave out a service of ours, or name others, which have no description.
+    async def describe() -> Mapping[str, Any]:
         packaged = await asyncio.to_thread(routing.RoutesSource(DEFAULT_ROUTES).read)
-        ours = {AUTH} | (_services(packaged) & _services(gateway.table))
-        once = {id(upstreams[name]): name for name in sorted(ours) if name in upstreams}
-        return openapi.join(
-            [await client.call(name, "GET", OPENAPI_PATH, principal=GATEWAY) for name in once.values()]
-        )
+        return await description.describe(client, upstreams, packaged, gateway.table)
 
     gateway = Gateway(
         table,
@@ -182,10 +177,6 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         watches=tuple(watches),
         reload=partial(one_after_another, reloads),
     )
-
-
-def _services(table: RouteTable) -> set[str]:
-    return {route.service for route in table.routes}
 
 
 def _registered(registry: Registry, table: RouteTable) -> Upstreams:
