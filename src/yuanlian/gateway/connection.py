@@ -261,12 +261,12 @@ class HttpConnection(FlowControl):
     def _hand_over(self, upgrade: Upgrade) -> None:
         if self.transport is None:
             return
-        transport = self.transport.release()
-        self.transport = None
+        transport, self.transport = self.transport.release(), None
         self._deaf = True
         self._intake.end()
         self._observer.connection_closed("http")
-        transport.set_protocol(upgrade.handler.accept(transport, upgrade.request, upgrade.leftover))
+        protocol = upgrade.handler.accept(transport, upgrade.request, upgrade.leftover)
+        transport.set_protocol(self._peers.upgraded(protocol, self._peer))
         transport.resume_reading()
 
     # --- refusing, closing, waiting -----------------------------------------------------------

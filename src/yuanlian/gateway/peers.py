@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -63,6 +64,12 @@ class Peers(Generic[Connection]):
         self._living.remove(connection)
         self._uncount(address)
 
+    def upgraded(self, protocol: asyncio.Protocol, address: str) -> asyncio.Protocol:
+        """Counts for ``address`` one who speaks ``protocol`` instead of HTTP and is none of the living any
+        more: until what is returned, to be spoken in its place, is told that the connection is lost."""
+        self._count(address)
+        return _Upgraded(protocol, lambda: self._uncount(address))
+
     def _count(self, address: str) -> int:
         source = _source(address)
         count = self._counts[source] = self._counts.get(source, 0) + 1
@@ -85,6 +92,32 @@ class Peers(Generic[Connection]):
 
     def __len__(self) -> int:
         return len(self._living)
+
+
+class _Upgraded(asyncio.Protocol):
+    """``protocol``, and ``lost`` is called once its connection is lost."""
+
+    __slots__ = ("_lost", "_protocol")
+
+    def __init__(self, protocol: asyncio.Protocol, lost: Callable[[], None]) -> None:
+        self._protocol = protocol
+        self._lost = lost
+
+    def data_received(self, data: bytes) -> None:
+        self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost()
+        self._protocol.connection_lost(exc)
 
 
 def _source(address: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.support import websocket
 from tests.support.edge import edge, parse, run
+from websockets.asyncio.client import connect
 
 from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.peers import Peers
@@ -95,3 +97,32 @@ def test_a_listed_proxy_may_have_any_number() -> None:
                 writer.close()
 
     run(scenario)
+
+
+def test_an_upgraded_connection_counts_for_its_address_until_it_is_lost() -> None:
+    """It counted no more, so that one address could have as many as there are, by upgrading them."""
+
+    async def scenario() -> None:
+        limits = Limits(connections_per_address=2)
+        async with websocket.Edge() as ws, edge(websocket=ws.endpoint, limits=limits) as e:
+            held = [await connect(f"ws://127.0.0.1:{e.port}/ws", proxy=None) for _ in range(2)]
+            assert (await e.get("/open/x")).status == 503
+            while e.observer.open:  # the one that was refused
+                await asyncio.sleep(0.01)
+            for one in held:  # what they speak is theirs
+                client = websocket.Client(one)
+                await client.say({"type": "auth", "token": ws.token(), "tenantId": "a"})
+                assert (await client.hear())["type"] == "auth_success"
+            await held[0].close()
+            while ws.endpoint.connections > 1:
+                await asyncio.sleep(0.01)
+            assert (await e.get("/open/x")).status == 200
+            held[1].transport.abort()
+            await ws.deserted()
+            again = [await connect(f"ws://127.0.0.1:{e.port}/ws", proxy=None) for _ in range(2)]
+            await asyncio.wait_for(e.server.stop(drain_s=20), 10)  # which leaves them alone
+            assert ws.endpoint.connections == 2
+            for one in again:
+                await one.close()
+
+    websocket.on_both_loops(scenario)
