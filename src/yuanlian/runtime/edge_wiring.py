@@ -41,8 +41,8 @@ from yuanlian.kit.registry.fixed import FixedRegistry
 from yuanlian.kit.registry.registry import Instance, Registry
 from yuanlian.kit.resilience.limiter import RateLimiter
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
-from yuanlian.runtime import routing, upstream_metrics
-from yuanlian.runtime.listening import Listening, client_limits, open_tls
+from yuanlian.runtime import listening, routing, upstream_metrics
+from yuanlian.runtime.listening import Listening, open_tls
 from yuanlian.runtime.service_upstreams import Upstreams
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 from yuanlian.runtime.shared import shared
@@ -155,16 +155,8 @@ def edge(settings: Settings, log: Log, limiter: RateLimiter | None = None) -> Ed
         registry=FixedRegistry(_instances(settings)) if common is None else common.registry,
     )
     return Edge(
-        public=Listening(
-            gateway,
-            settings.host,
-            settings.port,
-            "YUANLIAN_PORT",
-            gateway.is_trusted_proxy,
-            tls,
-            client_limits(settings),
-        ),
-        admin=Listening(admin, settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT"),
+        public=listening.public(settings, gateway, gateway.is_trusted_proxy, tls),
+        admin=listening.admin(settings, admin),
         upstreams=upstreams,
         tunnels=tunnels,
         websocket=websocket,

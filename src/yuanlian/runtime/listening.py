@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from yuanlian.gateway.certificates import CertificateError
 from yuanlian.gateway.handler import Handler
+from yuanlian.gateway.internal import LIMITS
 from yuanlian.gateway.limits import Limits
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.peers import nobody
@@ -63,6 +64,29 @@ class Listening:
         """Its base URL, once the port is known."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'http' if self.tls is None else 'https'}://{host}:{port}"
+
+
+def public(settings: Settings, handler: Handler, exempt: Callable[[str], bool], tls: Tls | None) -> Listening:
+    """For clients."""
+    limits = client_limits(settings)
+    return Listening(handler, settings.host, settings.port, "YUANLIAN_PORT", exempt, tls, limits)
+
+
+def admin(settings: Settings, handler: Handler) -> Listening:
+    """For operators, beside ``public``."""
+    return Listening(handler, settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT")
+
+
+def services(settings: Settings, handler: Handler) -> Listening:
+    """For gateways, and other services."""
+    host, port = settings.services_host, settings.services_port
+    return Listening(handler, host, port, "YUANLIAN_SERVICES_PORT", everybody, limits=LIMITS)
+
+
+def services_admin(settings: Settings, handler: Handler) -> Listening:
+    """For operators, beside ``services``."""
+    port = settings.services_admin_port
+    return Listening(handler, settings.admin_host, port, "YUANLIAN_SERVICES_ADMIN_PORT")
 
 
 def open_tls(settings: Settings, clock: Clock, health: HealthChecker, metrics: Metrics) -> Tls | None:

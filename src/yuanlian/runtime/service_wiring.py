@@ -16,7 +16,7 @@ from yuanlian.contracts.queues import QUEUES
 from yuanlian.contracts.tenant import SERVICE as TENANT
 from yuanlian.gateway.admin import Admin
 from yuanlian.gateway.followed_directory import FollowedTenantDirectory
-from yuanlian.gateway.internal import LIMITS, QUIET, InternalEdge
+from yuanlian.gateway.internal import QUIET, InternalEdge
 from yuanlian.gateway.openapi import merge
 from yuanlian.gateway.routes import RouteTable
 from yuanlian.gateway.service_client import UpstreamClient
@@ -35,8 +35,8 @@ from yuanlian.kit.observe.edge import EdgeObserver
 from yuanlian.kit.observe.health import HealthChecker
 from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.observe.metrics import Metrics
+from yuanlian.runtime import listening
 from yuanlian.runtime.housekeeping import keep_tidy
-from yuanlian.runtime.listening import Listening, everybody
 from yuanlian.runtime.platform import Platform, by_prefix, mailer
 from yuanlian.runtime.registration import Registration
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
@@ -117,17 +117,8 @@ def service(name: str, settings: Settings, log: Log) -> Platform:
         registration=Registration(common.registry, [module.name], _reachable_at(settings)),
         websocket=None,
         observer=EdgeObserver(log, metrics, QUIET),
-        public=Listening(
-            edge,
-            settings.services_host,
-            settings.services_port,
-            "YUANLIAN_SERVICES_PORT",
-            everybody,
-            limits=LIMITS,
-        ),
-        admin=Listening(
-            admin, settings.admin_host, settings.services_admin_port, "YUANLIAN_SERVICES_ADMIN_PORT"
-        ),
+        public=listening.services(settings, edge),
+        admin=listening.services_admin(settings, admin),
         chores=tuple(chores),
         reload=partial(one_after_another, ()),
         connections=common.running(),

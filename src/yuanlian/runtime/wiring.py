@@ -11,7 +11,7 @@ from typing import Any
 
 from yuanlian import __version__
 from yuanlian.gateway.admin import Admin
-from yuanlian.gateway.internal import EVERY_NETWORK, LIMITS, QUIET, InternalEdge
+from yuanlian.gateway.internal import EVERY_NETWORK, QUIET, InternalEdge
 from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.openapi import merge
 from yuanlian.gateway.origin import TrustedProxies
@@ -37,9 +37,9 @@ from yuanlian.kit.observe.metrics import Metrics
 from yuanlian.kit.realtime.memory import MemoryHub
 from yuanlian.kit.registry.memory import MemoryRegistry
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
-from yuanlian.runtime import routing
+from yuanlian.runtime import listening, routing
 from yuanlian.runtime.housekeeping import keep_tidy
-from yuanlian.runtime.listening import Listening, client_limits, everybody, open_tls
+from yuanlian.runtime.listening import Listening, open_tls
 from yuanlian.runtime.platform import Platform, by_prefix, mailer
 from yuanlian.runtime.registration import Registration
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
@@ -85,18 +85,8 @@ def embedded(settings: Settings, log: Log) -> Platform:
         chores.append(tls.follow)
         reloads.append(tls.reload)
     return core.platform(
-        public=Listening(
-            gateway,
-            settings.host,
-            settings.port,
-            "YUANLIAN_PORT",
-            gateway.is_trusted_proxy,
-            tls,
-            client_limits(settings),
-        ),
-        admin=Listening(
-            core.admin(lambda: gateway.table), settings.admin_host, settings.admin_port, "YUANLIAN_ADMIN_PORT"
-        ),
+        public=listening.public(settings, gateway, gateway.is_trusted_proxy, tls),
+        admin=listening.admin(settings, core.admin(lambda: gateway.table)),
         chores=chores,
         reload=partial(one_after_another, reloads),
     )
@@ -118,20 +108,8 @@ def services(settings: Settings, log: Log) -> Platform:
     )
     table = RouteTable([])
     return core.platform(
-        public=Listening(
-            edge,
-            settings.services_host,
-            settings.services_port,
-            "YUANLIAN_SERVICES_PORT",
-            everybody,
-            limits=LIMITS,
-        ),
-        admin=Listening(
-            core.admin(lambda: table),
-            settings.admin_host,
-            settings.services_admin_port,
-            "YUANLIAN_SERVICES_ADMIN_PORT",
-        ),
+        public=listening.services(settings, edge),
+        admin=listening.services_admin(settings, core.admin(lambda: table)),
         chores=[],
         reload=partial(one_after_another, ()),
     )
