@@ -4,7 +4,7 @@ by the database; those on other tables name a user, a session, a digest or a key
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import CursorResult, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -226,8 +226,21 @@ def save_revocation(session: Session, row: Revocation) -> None:
     session.merge(row)
 
 
-def current_revocations(session: Session, now_s: int) -> list[Revocation]:
-    return list(session.scalars(select(Revocation).where(Revocation.expires_at > now_s)))
+class CurrentRevocation(NamedTuple):
+    """A row as it was read. Thousands are, again and again: entities take more than twice as long."""
+
+    key: str
+    session_id: str | None
+    tenant_id: str | None
+    user_id: str | None
+    issued_before: int
+    expires_at: int
+
+
+def current_revocations(session: Session, now_s: int) -> list[CurrentRevocation]:
+    columns = (getattr(Revocation, name) for name in CurrentRevocation._fields)
+    statement = select(*columns).where(Revocation.expires_at > now_s)
+    return [CurrentRevocation._make(row) for row in session.execute(statement)]
 
 
 def forget_old_revocations(session: Session, now_s: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -16,13 +17,19 @@ from yuanlian.kit.identity.revocation import Revocations, Revoked
 from yuanlian.kit.identity.tokens import CLOCK_SKEW_S, LIFETIME_S
 from yuanlian.services.auth import repository
 from yuanlian.services.auth.models import Revocation
+from yuanlian.services.auth.repository import CurrentRevocation
 
 LOOK_S = 0.4
-"""How often the table is read for one who waits: what another instance revoked is told within it."""
+"""How often the table is read while anybody waits: what another instance revoked is told within it."""
 OVERLAP_S = 600
 """Rows are numbered by the clocks of the instances and become visible after that: what is dated up to so
 long ago may still be news. Ten minutes bear two clocks that are five minutes off."""
 KEPT_TOKEN_S = LIFETIME_S + CLOCK_SKEW_S
+
+
+class _Reading(NamedTuple):
+    rows: Sequence[CurrentRevocation]
+    digest: str
 
 
 class RevocationLog:
@@ -34,6 +41,9 @@ class RevocationLog:
         self._revocations = revocations
         self._clock = clock
         self._told = asyncio.Event()
+        self._asked: dict[int | None, asyncio.Task[_Reading]] = {}
+        """Readings that have not begun, by what is asked for."""
+        self._turn = asyncio.Lock()
 
     def session_revoked(self, session: Session, session_id: str) -> Revocation:
         # A token issued in the same moment may carry a later ``iat``: see ``first_valid_second``.
@@ -75,9 +85,9 @@ class RevocationLog:
         self._told = asyncio.Event()
 
     async def after(self, cursor: str, wait_s: float) -> Changes[Revoked]:
-        """What a reader of ``cursor`` (``""``: a newcomer) may not know; waits up to ``wait_s`` seconds
-        for news. The cursor says since when the reader was told, and what: it is the database's, so any
-        instance can answer it. What the reader knows already may be told again."""
+        """What a reader of ``cursor`` (``""``: a newcomer) may not know; waits for news until the last look
+        that ``wait_s`` seconds have room for. The cursor says since when the reader was told, and what: it
+        is the database's, so any instance can answer it. What the reader knows already may be told again."""
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         since, known = _parse(cursor)
@@ -86,44 +96,51 @@ class RevocationLog:
             since = None
         while True:
             told = self._told
-            rows = await (self._current() if since is None else self._dated_after(since))
-            if since is None or _digest(rows) != known:
-                break
-            left = until - loop.time()
-            if left <= 0:
+            reading = await self._reading(since)
+            # All who wait look at the same moments, so that they can share what is read.
+            look_at = (loop.time() // LOOK_S + 1) * LOOK_S
+            if since is None or reading.digest != known or look_at > until:
                 break
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(LOOK_S, left)):
+                async with asyncio.timeout_at(look_at):
                     await told.wait()
         return Changes(
-            self._cursor(rows, since),
+            self._cursor(reading, since),
             complete=since is None,
-            items=() if since is not None and _digest(rows) == known else tuple(map(_revoked, rows)),
+            items=() if since is not None and reading.digest == known else tuple(map(_revoked, reading.rows)),
         )
 
-    def _cursor(self, rows: Sequence[Revocation], since: int | None) -> str:
-        """``since`` moves on in steps, so that a reader who knows everything is not answered for it."""
-        newest = self._now_s() - OVERLAP_S
-        if since is None or since < newest - OVERLAP_S:
-            since = max(newest, 0)
-        digest = _digest([row for row in rows if row.expires_at > since + KEPT_TOKEN_S])
-        return f"{since}-{digest}"
+    def _cursor(self, reading: _Reading, since: int | None) -> str:
+        """``since`` moves on in steps, so that a reader who knows everything is not answered for it; in the
+        same ones for all, so that they ask for the same rows."""
+        oldest = max((self._now_s() // OVERLAP_S - 1) * OVERLAP_S, 0)
+        if since is not None and since >= oldest:
+            return f"{since}-{reading.digest}"
+        return f"{oldest}-{_digest([row for row in reading.rows if row.expires_at > oldest + KEPT_TOKEN_S])}"
+
+    async def _reading(self, since: int | None) -> _Reading:
+        """What is dated after ``since``; None: what is in force. Whoever asks before a reading begins shares
+        it: none is answered by one that began before the question, or would miss what was stored between."""
+        task = self._asked.get(since)
+        if task is None:
+            task = self._asked[since] = asyncio.create_task(self._read_in_turn(since))
+        return await asyncio.shield(task)  # one who hangs up takes it from nobody
+
+    async def _read_in_turn(self, since: int | None) -> _Reading:
+        async with self._turn:
+            del self._asked[since]
+            return await self._read(since)
+
+    @reads
+    def _read(self, session: Session, since: int | None) -> _Reading:
+        at = self._now_s() if since is None else since + KEPT_TOKEN_S
+        rows = repository.current_revocations(session, at)
+        return _Reading(rows, _digest(rows))
 
     async def load(self) -> None:
         """At start: everything that still matters."""
-        for entry in await self._in_force():
-            await entry.enter(self._revocations)
-
-    async def _in_force(self) -> list[Revoked]:
-        return [_revoked(row) for row in await self._current()]
-
-    @reads
-    def _current(self, session: Session) -> list[Revocation]:
-        return repository.current_revocations(session, self._now_s())
-
-    @reads
-    def _dated_after(self, session: Session, since: int) -> list[Revocation]:
-        return repository.current_revocations(session, since + KEPT_TOKEN_S)
+        for row in (await self._reading(None)).rows:
+            await _revoked(row).enter(self._revocations)
 
     def _save(self, session: Session, row: Revocation) -> Revocation:
         # Another instance's clock may be ahead: what it revoked stays so. A member's tokens may have been
@@ -145,7 +162,7 @@ def _member_key(tenant_id: str, user_id: str) -> str:
     return f"{tenant_id}/{user_id}"
 
 
-def _digest(rows: Sequence[Revocation]) -> str:
+def _digest(rows: Sequence[CurrentRevocation]) -> str:
     dated = sorted(f"{row.key} {row.issued_before}" for row in rows)
     return hashlib.blake2b("\n".join(dated).encode(), digest_size=12).hexdigest()
 
@@ -157,7 +174,7 @@ def _parse(cursor: str) -> tuple[int | None, str]:
     return int(since), digest
 
 
-def _revoked(row: Revocation) -> Revoked:
+def _revoked(row: Revocation | CurrentRevocation) -> Revoked:
     if row.session_id is not None:
         return Revoked(row.expires_at, session_id=row.session_id)
     return Revoked(row.issued_before, tenant_id=row.tenant_id, user_id=row.user_id)

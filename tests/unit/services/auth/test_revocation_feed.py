@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import ManualClock, SystemClock
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.identity.memory import MemoryRevocations
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.runtime.schema import upgrade
-from yuanlian.services.auth.revocation import RevocationLog
+from yuanlian.services.auth.revocation import OVERLAP_S, RevocationLog
+
+T = TypeVar("T")
 
 MEMBER = Principal("user_1", "kg_a", session_id="session_1")
 
@@ -20,7 +27,7 @@ Scenario = Callable[[RevocationLog, RevocationLog], Awaitable[None]]
 
 def _run(folder: Path, scenario: Scenario) -> None:
     async def all_of_it() -> None:
-        clock = SystemClock()
+        clock = ManualClock(SystemClock().now_ms())  # a cursor is another one every ten minutes
         database = SqliteDatabase(folder / "shared.db")
         database.migrate(upgrade)
         try:
@@ -131,3 +138,89 @@ def test_a_token_from_between_two_revocations_of_one_second_is_refused(tmp_path:
         assert not known.is_revoked(MEMBER, after)
 
     _clocks(tmp_path, scenario)
+
+
+@contextmanager
+def _selects() -> Iterator[list[str]]:
+    """The statements that read the table, as the engine sends them."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT") and "FROM revocations" in statement:
+            sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def test_all_who_follow_an_instance_share_its_readings(tmp_path: Path) -> None:
+    """They came over the last ten minutes, one by one."""
+
+    async def scenario(_: RevocationLog, log: RevocationLog, clock: ManualClock) -> None:
+        step_ms = OVERLAP_S * 1000
+        clock.advance(step_ms - clock.now_ms() % step_ms)
+        cursors = []
+        for _number in range(20):
+            cursors.append((await log.after("", 0)).cursor)
+            clock.advance(step_ms // 20)
+        for number, cursor in enumerate(cursors):
+            cursors[number] = (await log.after(cursor, 0)).cursor
+            clock.advance(1000)
+        with _selects() as sent:
+            answers = await asyncio.gather(*(log.after(cursor, 1.0) for cursor in cursors))
+        assert not any(answer.items or answer.complete for answer in answers)
+        assert 1 <= len(sent) <= 6, len(sent)
+
+    _clocks(tmp_path, scenario)
+
+
+class HeldDatabase:
+    """A database whose answers come late: what is read is held until ``release``."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+        self.answered = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        result = await self._database.read(work)
+        self.answered.set()
+        await self.release.wait()
+        return result
+
+    async def write(self, work: Callable[[Session], T], *, repeatable: bool = False) -> T:
+        return await self._database.write(work, repeatable=repeatable)
+
+    async def ping(self) -> None:
+        await self._database.ping()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+def test_no_question_is_answered_by_a_reading_that_began_before_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = SystemClock()
+        stored = SqliteDatabase(tmp_path / "shared.db")
+        stored.migrate(upgrade)
+        database = HeldDatabase(stored)
+        log = RevocationLog(database, MemoryRevocations(clock), clock)
+        early = asyncio.create_task(log.after("", 0))
+        await database.answered.wait()
+        await _revoke(log, "session_1")
+        late = [asyncio.create_task(log.after("", 0)) for _ in range(3)]
+        await asyncio.sleep(0)  # they have asked
+        late[0].cancel()  # one hangs up; the others are answered
+        await asyncio.sleep(0)
+        with _selects() as sent:
+            database.release.set()
+            assert (await early).items == ()
+            for task in late[1:]:
+                assert [entry.session_id for entry in (await task).items] == ["session_1"]
+        assert len(sent) == 1
+        await database.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
