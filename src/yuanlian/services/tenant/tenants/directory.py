@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database
-from yuanlian.kit.feed import Feed
 from yuanlian.kit.tenancy.directory import Isolation, Tenant, TenantStatus
 from yuanlian.services.tenant.tenants import repository
+from yuanlian.services.tenant.tenants.feed import TenantFeed
 from yuanlian.services.tenant.tenants.models import TenantRow
 
 CACHE_LIMIT = 10_000
@@ -36,8 +36,8 @@ def to_tenant(row: TenantRow) -> Tenant:
 
 class DatabaseTenantDirectory:
     """Implements ``TenantDirectory``. Answers are kept for ``FOUND_MS``, "no such tenant" for
-    ``MISSING_MS``; ``changed`` drops what is known about a tenant and tells the listeners. ``feed``: for
-    the gateways in other processes; who may have missed a change asks anew about each tenant.
+    ``MISSING_MS``; ``changed`` drops what is known about a tenant and tells the listeners. ``feed`` and
+    ``look_up``: for those in other processes, who must not hear from one instance what another changed.
     ``elsewhere``: tells the other processes of this service, each of which has to ``enter`` it."""
 
     def __init__(
@@ -49,7 +49,7 @@ class DatabaseTenantDirectory:
         self._known: OrderedDict[Key, tuple[Tenant | None, int]] = OrderedDict()
         self._listeners: list[Callable[[Tenant], None]] = []
         self._changes = 0
-        self.feed: Feed[Tenant] = Feed(_nobody)
+        self.feed = TenantFeed(database)
 
     async def find(self, tenant_id: str) -> Tenant | None:
         return await self._cached(("id", tenant_id), lambda s: repository.get(s, tenant_id))
@@ -62,6 +62,13 @@ class DatabaseTenantDirectory:
         """A full host name is matched whole. A first label matches the one tenant whose domain
         starts with it; when several do, none: nobody is sent to the wrong kindergarten."""
         return await self._cached(("domain", domain), lambda s: _by_domain(s, domain))
+
+    async def look_up(self, *, tenant_id: str | None = None, domain: str = "") -> Tenant | None:
+        """By either, from the database, whatever is kept here: an instance that was told of no change may
+        be asked by one that was."""
+        if tenant_id is not None:
+            return await self._read(lambda session: repository.get(session, tenant_id))
+        return await self._read(lambda session: _by_domain(session, domain))
 
     def on_change(self, listener: Callable[[Tenant], None]) -> None:
         self._listeners.append(listener)
@@ -85,7 +92,7 @@ class DatabaseTenantDirectory:
             del self._known[key]
         for listener in self._listeners:
             listener(tenant)
-        self.feed.extend([tenant])
+        self.feed.look()
 
     async def _cached(self, key: Key, look_up: Callable[[Session], TenantRow | None]) -> Tenant | None:
         now = self._clock.now_ms()
@@ -94,8 +101,7 @@ class DatabaseTenantDirectory:
             self._known.move_to_end(key)
             return known[0]
         before = self._changes
-        row = await self._database.read(look_up)
-        tenant = to_tenant(row) if row is not None else None
+        tenant = await self._read(look_up)
         # What was read before a change may be older than the change: answer it, do not keep it.
         if before == self._changes:
             self._known[key] = tenant, now + (FOUND_MS if tenant is not None else MISSING_MS)
@@ -104,9 +110,9 @@ class DatabaseTenantDirectory:
                 self._known.popitem(last=False)
         return tenant
 
-
-async def _nobody() -> tuple[Tenant, ...]:
-    return ()
+    async def _read(self, look_up: Callable[[Session], TenantRow | None]) -> Tenant | None:
+        row = await self._database.read(look_up)
+        return to_tenant(row) if row is not None else None
 
 
 def _by_domain(session: Session, domain: str) -> TenantRow | None:

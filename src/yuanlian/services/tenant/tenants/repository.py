@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from yuanlian.kit.errors import ConflictError
 from yuanlian.kit.i18n import Text
+from yuanlian.kit.tenancy.directory import Isolation, Tenant, TenantStatus
 from yuanlian.services.tenant.tenants.models import TenantRow
 
 DOMAIN_TAKEN = Text("域名已被其他幼儿园使用", "The domain belongs to another kindergarten")
@@ -31,6 +32,16 @@ def page(session: Session, after: str | None, limit: int) -> Sequence[TenantRow]
 def everyone(session: Session) -> Sequence[TenantRow]:
     """All tenants in order of id, for an operator at the command line."""
     return session.scalars(select(TenantRow).order_by(TenantRow.id)).all()
+
+
+def directory(session: Session) -> list[Tenant]:
+    """What others know about all tenants, in order of id. Read a few times a second: columns, no entities."""
+    row = TenantRow
+    statement = select(row.id, row.name, row.domain, row.status, row.isolation, row.time_zone)
+    return [
+        Tenant(id_, name, domain, cast(TenantStatus, status), cast(Isolation, isolation), time_zone)
+        for id_, name, domain, status, isolation, time_zone in session.execute(statement.order_by(row.id))
+    ]
 
 
 def count(session: Session) -> int:

@@ -57,11 +57,9 @@ def internal_routes(directory: DatabaseTenantDirectory) -> list[ControllerRouter
         domain: FromQuery[str | None] = None,
     ) -> Response[Envelope[Found]]:
         require_system()
-        if id is not None:
-            return reply(Found(await directory.find(id)))
-        if domain is None:
+        if id is None and domain is None:
             raise ValidationError
-        return reply(Found(await directory.find_by_domain(domain)))
+        return reply(Found(await directory.look_up(tenant_id=id, domain=domain or "")))
 
     @get(DIRECTORY_CHANGES_PATH, include_in_schema=False, summary="Tenants that changed")
     async def list_changes(after: FromQuery[str] = "") -> Response[Envelope[Changes[Tenant]]]:
