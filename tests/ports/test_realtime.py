@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from tests.support import servers
 
 from deploy.servers.redis import Redis as RedisServer
 from yuanlian.kit.channels import Channels
+from yuanlian.kit.realtime import closings
 from yuanlian.kit.realtime.hub import Event, Hub
 from yuanlian.kit.realtime.memory import MemoryHub
 from yuanlian.kit.realtime.redis import _PUBLISH, RedisHub, _channel, _keys
@@ -56,7 +58,7 @@ class Settled:
 
     async def close_user(self, tenant_id: str, user_id: str, code: int) -> None:
         await self.hub.close_user(tenant_id, user_id, code)
-        while not self.hub._owed.empty():
+        while self.hub._closings.owed:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.02)
         await self.settle()
@@ -486,6 +488,78 @@ def test_while_redis_is_away_publishing_fails_and_followers_read_anew_afterwards
         await until(lambda: hub.channels.connected)
         await hub.publish([event(3)])
         await until(lambda: listener.numbers == [1, 3])
+
+    own_stage.run(scenario)
+
+
+def test_what_is_owed_while_redis_is_away_is_bounded_and_told_when_it_is_back(
+    own_stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closings, "MOST_OWED", 3)
+
+    async def scenario() -> None:
+        here, there = await own_stage.hub(), await own_stage.hub()
+        near, far = ([Listener("a", f"u{n}") for n in range(5)] for _ in range(2))
+        for hub, listeners in ((here, near), (there, far)):
+            for listener in listeners:
+                hub.attach(listener, [])
+        own_stage.server.kill()
+        with structlog.testing.capture_logs() as logs:
+            for n in (0, 1, 2, 2, 2, 3, 4):
+                await here.hub.close_user("a", f"u{n}", 4403)
+            assert here.hub._closings.owed == 3
+            assert far[4].closed == []
+            await until(lambda: all(listener.closed for listener in near[2:]))
+            own_stage.server.start()
+            await until(lambda: not here.hub._closings.owed)
+            await until(lambda: all(listener.closed for listener in far[2:]))
+        dropped = [log["closings"] for log in logs if "are not told" in log["event"]]
+        assert dropped == [2]
+
+    own_stage.run(scenario)
+
+
+def test_a_closing_is_done_here_at_once_and_once_while_redis_is_away(own_stage: Any) -> None:
+    async def scenario() -> None:
+        hub = await own_stage.hub()
+        first, second, third = Listener("a", "u"), Listener("a", "v"), Listener("a", "w")
+        for listener in (first, second, third):
+            hub.attach(listener, [])
+        own_stage.server.kill()
+        await hub.hub.close_user("a", "u", 4403)
+        await hub.hub.close_user("a", "v", 4403)
+        await until(lambda: bool(first.closed and second.closed))
+        await hub.hub.close_user("a", "w", 4401)
+        assert third.closed == [4401]
+        await asyncio.sleep(3 * closings.RETRY_S)
+        assert (first.closed, second.closed, third.closed) == ([4403], [4403], [4401])
+
+    own_stage.run(scenario)
+
+
+def test_a_closing_that_cannot_be_told_holds_up_none(shared_stage: Stage) -> None:
+    async def scenario() -> None:
+        hub, listener = await shared_stage.hub(), Listener("a", "u")
+        hub.attach(listener, [])
+        with structlog.testing.capture_logs() as logs:
+            await hub.close_user("a", "\ud800", 4403)  # not to be written as JSON
+            await hub.close_user("a", "u", 4403)
+        assert listener.closed == [4403]
+        assert [log["log_level"] for log in logs] == ["error"]
+
+    shared_stage.run(scenario)
+
+
+def test_a_closing_that_redis_refuses_is_told_when_it_no_longer_does(own_stage: Any) -> None:
+    async def scenario() -> None:
+        here, there, listener = await own_stage.hub(), await own_stage.hub(), Listener("a", "u")
+        there.attach(listener, [])
+        own_stage.server.ask("ACL", "SETUSER", "default", "-publish")
+        await here.hub.close_user("a", "u", 4403)
+        await asyncio.sleep(2 * closings.RETRY_S)
+        assert listener.closed == []
+        own_stage.server.ask("ACL", "SETUSER", "default", "+publish")
+        await until(lambda: listener.closed == [4403])
 
     own_stage.run(scenario)
 

@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from yuanlian.kit.channels import Channels
+from yuanlian.kit.realtime.closings import Closing, Closings
 from yuanlian.kit.realtime.frames import text_frame
 from yuanlian.kit.realtime.hub import Encode, Event, Subscriber
 from yuanlian.kit.realtime.memory import MemoryHub
@@ -27,7 +28,6 @@ KEPT_EVENTS = 500
 KEPT_S = 3600
 READY_S = 2.0
 RETRY_S = 0.5
-CLOSING = "realtime.close"
 NOWHERE = "0-0"
 """A cursor from which nothing can be resumed."""
 
@@ -70,12 +70,6 @@ class _Wire(msgspec.Struct, array_like=True):
     message: msgspec.Raw
 
 
-class _Closing(msgspec.Struct, array_like=True):
-    tenant_id: str
-    user_id: str
-    code: int
-
-
 _encode_wire = msgspec.json.Encoder().encode
 _decode_wire = msgspec.json.Decoder(_Wire).decode
 
@@ -90,20 +84,15 @@ class RedisHub:
         self._channels = channels
         self._local = MemoryHub(encode, on_dropped=self._unfollow)
         self._mirrors: dict[str, _Mirror] = {}
-        self._owed: asyncio.Queue[_Closing] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
+        self._closings = Closings(redis, channels, self._close_here)
 
     async def start(self) -> None:
-        self._channels.listen(CLOSING, self._close_here)
-        self._task = asyncio.create_task(self._close_elsewhere(), name="realtime")
+        await self._closings.start()
 
     async def stop(self) -> None:
         for tenant_id in tuple(self._mirrors):
             self._unfollow(tenant_id)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self._closings.stop()
 
     # --- Realtime -----------------------------------------------------------------------------
 
@@ -121,7 +110,7 @@ class RedisHub:
                 raise answer
 
     async def close_user(self, tenant_id: str, user_id: str, code: int) -> None:
-        self._owed.put_nowait(_Closing(tenant_id, user_id, code))
+        self._closings.close(Closing(tenant_id, user_id, code))
 
     async def cursor(self, tenant_id: str) -> str:
         try:
@@ -166,24 +155,10 @@ class RedisHub:
         if mirror is not None:
             mirror.leave()
 
-    def _close_here(self, message: bytes) -> None:
-        closing = msgspec.json.decode(message, type=_Closing)
+    def _close_here(self, closing: Closing) -> None:
         for subscriber in self._local.subscribers_of(closing.tenant_id):
             if subscriber.user_id == closing.user_id:
                 subscriber.close(closing.code)
-
-    async def _close_elsewhere(self) -> None:
-        """Tells every process, this one included, however long it takes."""
-        while True:
-            closing = await self._owed.get()
-            message = msgspec.json.encode(closing)
-            while True:
-                try:
-                    await self._redis.execute("PUBLISH", CLOSING, message)
-                    break
-                except RedisAwayError:
-                    self._close_here(message)
-                    await asyncio.sleep(RETRY_S)
 
 
 class _Mirror:
