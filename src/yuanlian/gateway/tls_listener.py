@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -102,18 +103,18 @@ class TlsListener:
 
 
 async def bound(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """Sockets that listen at every address of ``host``.
+    """Sockets that listen at every address of ``host``; without one, at every address there is.
 
     Raises:
         OSError: the address is taken or may not be used.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    find = functools.partial(socket.getaddrinfo, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = await asyncio.to_thread(find, host or None, port)  # uvloop's own loses the scope
     sockets: list[socket.socket] = []
     try:
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
-            sockets.append(socket.create_server(address[:2], family=family, backlog=backlog))
+            # The whole address: a link-local one ends with its scope. IPv6 made so leaves IPv4 alone.
+            sockets.append(socket.create_server(address, family=family, backlog=backlog))
     except OSError:
         for one in sockets:
             one.close()

@@ -41,14 +41,19 @@ def authority() -> Authority:
 
 @asynccontextmanager
 async def _serving(
-    folder: Path, service: Recorder | None = None, limits: Limits | None = None
+    folder: Path,
+    service: Recorder | None = None,
+    limits: Limits | None = None,
+    *,
+    host: str = "127.0.0.1",
+    at: int = 0,
 ) -> AsyncIterator[tuple[Tls, Edge, int]]:
     """The gateway, with its certificates, on a TLS port beside the plain one."""
     tls = Tls(folder, SystemClock())
     tls.read()
     async with edge(service) as plain:
         server = GatewayServer(plain.gateway, SilentObserver(), limits, tls=tls.context)
-        port = await server.start("127.0.0.1", 0)
+        port = await server.start(host, at)
         try:
             yield tls, plain, port
         finally:
@@ -239,6 +244,56 @@ def test_over_tls_too_one_connection_too_many_is_told_so(tmp_path: Path, authori
             writer.close()
 
     on_both_loops(scenario)
+
+
+def _ipv6(where: str) -> str:
+    """An IPv6 address of this machine, with its scope, or skips the test; ``where``: what it begins with."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in Path("/proc/net/if_inet6").read_text().splitlines():
+            digits, _, _, _, _, interface = line.split()
+            address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
+            if address.startswith(where):
+                return f"{address}%{interface}" if where == "fe80:" else address
+    pytest.skip(f"no IPv6 address {where} here")
+
+
+def _answers(folder: Path, authority: Authority, host: str, *addresses: str) -> None:
+    """Listening at ``host``, the gateway answers at each of the addresses."""
+    authority.write(folder / "sun.crt", "sun.test")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    async def scenario() -> None:
+        with socket.create_server(("", 0), family=family) as free:
+            port: int = free.getsockname()[1]  # the same for every address
+        async with _serving(folder, host=host, at=port) as (_, _, listening_at):
+            assert listening_at == port
+            for address in addresses:
+                there = socket.create_connection((address, port))  # uvloop's loses the scope
+                reader, writer = await asyncio.wait_for(
+                    asyncio.open_connection(sock=there, ssl=authority.trust(), server_hostname="sun.test"), 10
+                )
+                writer.write(GET)
+                [answer] = parse(await asyncio.wait_for(reader.read(), 10))
+                assert answer.status == 200, address
+                writer.close()
+
+    on_both_loops(scenario)
+
+
+def test_no_host_means_every_address(tmp_path: Path, authority: Authority) -> None:
+    """Without TLS it did; with TLS the listener could not be opened."""
+    _answers(tmp_path, authority, "", "127.0.0.1")
+
+
+def test_no_host_means_every_address_of_ipv6_too(tmp_path: Path, authority: Authority) -> None:
+    _answers(tmp_path, authority, "", "127.0.0.1", _ipv6("::1"))
+
+
+@pytest.mark.parametrize("where", ["::1", "fe80:"])
+def test_an_ipv6_address_may_be_listened_on(tmp_path: Path, authority: Authority, where: str) -> None:
+    """The scope of a link-local one was dropped, without which it is no address."""
+    address = _ipv6(where)
+    _answers(tmp_path, authority, address, address)
 
 
 def test_when_the_process_has_no_file_left_who_comes_waits(tmp_path: Path, authority: Authority) -> None:
