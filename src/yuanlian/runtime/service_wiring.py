@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -59,6 +59,7 @@ class _Parts:
     clock: SystemClock
     database: ManagedDatabase
     identity: InternalIdentity
+    upstreams: Mapping[str, HttpUpstream]
     client: UpstreamClient
     followed: FollowedTenantDirectory
     shared: Shared
@@ -71,58 +72,94 @@ def service(name: str, settings: Settings, log: Log) -> Platform:
         UnsupportedSettingError, ValueError: a setting that cannot be followed.
     """
     refuse_embedded(settings)
+    parts = _parts(settings)
+    module = _MODULES[name](parts)
+    bus = _bus(parts, module)
+    health = _health(parts, module, bus)
+    metrics = Metrics()
+    return Platform(
+        database=parts.database,
+        modules=(module,),
+        bus=bus,
+        relay=_relay(parts, bus),
+        registration=Registration(parts.shared.registry, [module.name], _reachable_at(settings)),
+        websocket=None,
+        observer=EdgeObserver(log, metrics, QUIET),
+        public=listening.services(settings, _internal_edge(parts, module, health)),
+        admin=listening.services_admin(settings, _admin(parts, health, metrics)),
+        chores=_chores(parts, name),
+        reload=partial(one_after_another, ()),
+        connections=parts.shared.running(),
+        upstreams=tuple(parts.upstreams.values()),
+    )
+
+
+def _parts(settings: Settings) -> _Parts:
     clock = SystemClock()
     common = shared(settings, clock)
     assert settings.database_url is not None  # refused above
-    database = database_from_url(settings.database_url)
     identity = InternalIdentity(settings.internal_secret(), clock)
     upstreams = {
         called: HttpUpstream(called, RegisteredInstances(common.registry, called)) for called in CALLED
     }
     client = UpstreamClient(upstreams, identity)
-    followed = FollowedTenantDirectory(client)
-    module = _MODULES[name](_Parts(settings, clock, database, identity, client, followed, common))
+    return _Parts(
+        settings=settings,
+        clock=clock,
+        database=database_from_url(settings.database_url),
+        identity=identity,
+        upstreams=upstreams,
+        client=client,
+        followed=FollowedTenantDirectory(client),
+        shared=common,
+    )
 
-    bus = RabbitMqBus(settings.bus_url, clock, bindings=QUEUES, name=module.name)
+
+def _bus(parts: _Parts, module: ServiceModule) -> RabbitMqBus:
+    bus = RabbitMqBus(parts.settings.bus_url, parts.clock, bindings=QUEUES, name=module.name)
     for subscription in module.subscriptions:
         bus.subscribe(subscription)
-    health = HealthChecker(clock)
+    return bus
+
+
+def _relay(parts: _Parts, bus: RabbitMqBus) -> Relay:
+    lease = RelayLease(parts.database)
+    return Relay(parts.database, bus, parts.clock, gather=OUTBOX_GATHER_S, poll=OUTBOX_POLL_S, lease=lease)
+
+
+def _health(parts: _Parts, module: ServiceModule, bus: RabbitMqBus) -> HealthChecker:
+    health = HealthChecker(parts.clock)
     for check, ask in module.checks.items():
         health.add(f"{module.name}.{check}", ask)
     # What is accepted without them waits in the outbox, or is counted per process.
     health.add("bus", bus.ping, vital=False)
-    health.add("redis", common.redis.ping, vital=False)
-    metrics = Metrics()
-    chores: list[Chore] = [partial(keep_tidy, database, clock)]
-    if name != "tenant":
-        chores.append(followed.feed.follow)
-        common.tenants.hear(followed.enter, followed.forget)
+    health.add("redis", parts.shared.redis.ping, vital=False)
+    return health
 
+
+def _chores(parts: _Parts, name: str) -> tuple[Chore, ...]:
+    """Whoever is not the tenant service follows it: what it says at once, and its feed."""
+    tidy = partial(keep_tidy, parts.database, parts.clock)
+    if name == "tenant":
+        return (tidy,)
+    parts.shared.tenants.hear(parts.followed.enter, parts.followed.forget)
+    return tidy, parts.followed.feed.follow
+
+
+def _internal_edge(parts: _Parts, module: ServiceModule, health: HealthChecker) -> InternalEdge:
     async def describe() -> Any:
         return await asyncio.to_thread(_openapi, module)
 
+    return InternalEdge(by_prefix([module]), parts.identity, describe=describe, ready=health.ready)
+
+
+def _admin(parts: _Parts, health: HealthChecker, metrics: Metrics) -> Admin:
     async def show_metrics() -> bytes:
         return metrics.render()
 
-    edge = InternalEdge(by_prefix([module]), identity, describe=describe, ready=health.ready)
     table = RouteTable([])
-    admin = Admin(metrics=show_metrics, health=health.report, table=lambda: table, registry=common.registry)
-    return Platform(
-        database=database,
-        modules=(module,),
-        bus=bus,
-        relay=Relay(
-            database, bus, clock, gather=OUTBOX_GATHER_S, poll=OUTBOX_POLL_S, lease=RelayLease(database)
-        ),
-        registration=Registration(common.registry, [module.name], _reachable_at(settings)),
-        websocket=None,
-        observer=EdgeObserver(log, metrics, QUIET),
-        public=listening.services(settings, edge),
-        admin=listening.services_admin(settings, admin),
-        chores=tuple(chores),
-        reload=partial(one_after_another, ()),
-        connections=common.running(),
-        upstreams=tuple(upstreams.values()),
+    return Admin(
+        metrics=show_metrics, health=health.report, table=lambda: table, registry=parts.shared.registry
     )
 
 
