@@ -114,11 +114,11 @@ class GatewayServer:
                     await asyncio.sleep(_LOOK_S)
         for connection in list(self._connections):
             connection.abort()
-        for handshake in self._handshakes:
-            handshake.cancel()
-        self._sweeper.cancel()
-        await asyncio.sleep(0)
-        self._sweeper = None
+        sweeper, self._sweeper = self._sweeper, None
+        last = {sweeper, *self._handshakes}
+        for task in last:
+            task.cancel()
+        await asyncio.wait(last)  # not gathered: what one of them failed with is for the log
 
     def _connection(self) -> HttpConnection:
         connection = HttpConnection(self._handler, self._observer, self._limits, self._connections)

@@ -230,6 +230,29 @@ def test_who_says_nothing_counts_for_his_address_and_ends(tmp_path: Path, author
     on_both_loops(scenario)
 
 
+def test_a_stop_leaves_no_handshake_behind(tmp_path: Path, authority: Authority) -> None:
+    """They were told to end and nobody waited for it: that they had ended was the luck of the loop's order."""
+    authority.write(tmp_path / "sun.crt", "sun.test")
+
+    async def scenario() -> None:
+        tls = Tls(tmp_path, SystemClock())
+        tls.read()
+        async with edge() as plain:
+            before = asyncio.all_tasks()
+            server = GatewayServer(plain.gateway, SilentObserver(), tls=tls.context)
+            port = await server.start("127.0.0.1", 0)
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            while len(asyncio.all_tasks() - before) < 4:  # the handshakes, and who looks at deadlines
+                await asyncio.sleep(0.01)
+            await server.stop(drain_s=0.1)
+            assert asyncio.all_tasks() == before
+            for reader, writer in silent:
+                assert b"HTTP" not in await _rest(reader)
+                writer.close()
+
+    on_both_loops(scenario)
+
+
 def test_over_tls_too_one_connection_too_many_is_told_so(tmp_path: Path, authority: Authority) -> None:
     authority.write(tmp_path / "sun.crt", "sun.test")
 
