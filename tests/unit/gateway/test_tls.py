@@ -231,7 +231,7 @@ def test_who_says_nothing_counts_for_his_address_and_ends(tmp_path: Path, author
 
 
 def test_a_stop_leaves_no_handshake_behind(tmp_path: Path, authority: Authority) -> None:
-    """They were told to end and nobody waited for it: that they had ended was the luck of the loop's order."""
+    """They were told to end, and nobody waited: that they had ended was the luck of the loop's order."""
     authority.write(tmp_path / "sun.crt", "sun.test")
 
     async def scenario() -> None:
