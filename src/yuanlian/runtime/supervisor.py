@@ -287,4 +287,4 @@ class Supervisor:
 
 def _listening_socket(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    return socket.create_server(address[:2], family=family, backlog=BACKLOG, reuse_port=True)
+    return socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True)
