@@ -579,3 +579,73 @@ def test_a_flush_brings_followers_to_read_anew(own_stage: Any) -> None:
         assert hub.replay(newcomer, listener.cursors[-1])
 
     own_stage.run(scenario)
+
+
+def test_numbers_given_again_after_a_failover_are_of_another_epoch(shared_stage: Stage) -> None:
+    """What a master had told and not yet replicated when it failed: its successor knows neither the last
+    numbers nor their events, and gives those numbers to others."""
+
+    async def scenario() -> None:
+        hub, listener = await shared_stage.hub(), Listener()
+        hub.attach(listener, ["tenant"])
+        await hub.publish([event(1), event(2), event(3)])
+        seen = tuple(listener.cursors)
+        await promoted(hub.redis, "a", 1)  # type: ignore[attr-defined]
+        for number in (12, 13, 14):
+            await hub.publish([event(number)])
+        await until(lambda: listener.numbers[-1:] == [14])
+        assert listener.resyncs == 1
+        assert not set(listener.cursors[3:]) & set(seen)
+        await fresh_process_refuses(shared_stage, seen)
+
+    shared_stage.run(scenario)
+
+
+def test_a_failover_that_nobody_followed_leaves_no_old_cursor_good(shared_stage: Stage) -> None:
+    async def scenario() -> None:
+        before, listener = await shared_stage.hub(), Listener()
+        before.attach(listener, ["tenant"])
+        await before.publish([event(1), event(2), event(3)])
+        await before.hub.stop()  # type: ignore[attr-defined]
+        await promoted(before.redis, "a", 1)  # type: ignore[attr-defined]
+        await before.hub.publish([event(12), event(13), event(14), event(15)])  # type: ignore[attr-defined]
+        await fresh_process_refuses(shared_stage, listener.cursors)
+
+    shared_stage.run(scenario)
+
+
+def test_a_redis_that_came_back_from_an_old_snapshot_begins_a_new_epoch(own_stage: Any) -> None:
+    async def scenario() -> None:
+        hub, listener = await own_stage.hub(), Listener()
+        hub.attach(listener, ["tenant"])
+        await hub.publish([event(1)])
+        own_stage.server.ask("SAVE")
+        await hub.publish([event(2), event(3)])
+        await hub.channels.stop()  # this process is late to hear again
+        own_stage.server.kill()
+        own_stage.server.start()
+        redis = Redis(own_stage.url)
+        other = RedisHub(redis, Channels(redis), plain_json)
+        await other.publish([event(12), event(13), event(14)])
+        await redis.close()
+        assert (await hub.cursor("a")).partition("-")[0] != listener.cursors[0].partition("-")[0]
+        await hub.channels.start()
+        await until(lambda: listener.resyncs == 1)
+
+    own_stage.run(scenario)
+
+
+async def promoted(redis: Redis, tenant: str, sequence: int) -> None:
+    """The tenant's data as a promoted replica has them, which lacks what came after ``sequence``."""
+    meta, log = _keys(tenant)
+    await redis.execute("HSET", meta, "run", "of-the-server-that-failed", "sequence", sequence)
+    kept = await redis.execute("XRANGE", log, "-", sequence)
+    await redis.execute("DEL", log)
+    for id_, fields in kept:
+        await redis.execute("XADD", log, id_, "event", fields[b"event"])
+
+
+async def fresh_process_refuses(stage: Stage, cursors: Sequence[str]) -> None:
+    hub, newcomer = await stage.hub(), Listener()
+    hub.attach(newcomer, ["tenant"])
+    assert not any(hub.replay(newcomer, cursor) for cursor in cursors)

@@ -33,12 +33,20 @@ NOWHERE = "0-0"
 
 _log = structlog.get_logger("realtime")
 
-# KEYS: meta (epoch, sequence), log (a stream whose ids are the sequence). ARGV: an epoch if there is none
-# yet, channel, how many events to keep, for how many seconds; then the events.
-_PUBLISH = Script("""
--- A log that outlived its numbers belongs to an epoch that is over.
-if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1]) == 1 then redis.call('DEL', KEYS[2]) end
+# KEYS: meta (run, epoch, sequence), log (a stream whose ids are the sequence). ARGV[1]: the epoch that begins
+# when there is none yet, or when the one there is belongs to another run of a server.
+_EPOCH = """
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+if redis.call('HGET', KEYS[1], 'run') ~= run then
+  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[1], 'run', run, 'epoch', ARGV[1])
+end
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
+"""
+# ARGV: an epoch, channel, how many events to keep, for how many seconds; then the events.
+_PUBLISH = Script(
+    _EPOCH
+    + """
 for i = 5, #ARGV do
   local sequence = redis.call('HINCRBY', KEYS[1], 'sequence', 1)
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], sequence .. '-0', 'event', ARGV[i])
@@ -47,20 +55,25 @@ end
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 return 1
-""")
-# KEYS as above. ARGV: an epoch if there is none yet, seconds to keep it, the sequence to read after.
-_READ = Script("""
-if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1]) == 1 then redis.call('DEL', KEYS[2]) end
+"""
+)
+# ARGV: an epoch, seconds to keep it; then the epoch and sequence to read after: everything when the epoch is
+# another, and without them no events.
+_READ = Script(
+    _EPOCH
+    + """
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 local events = {}
-if ARGV[3] ~= '' then
-  for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. ARGV[3] .. '-0', '+')) do
+if ARGV[3] then
+  local after = ARGV[3] == epoch and ARGV[4] or '0'
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. after .. '-0', '+')) do
     events[#events + 1] = {entry[1], entry[2][2]}
   end
 end
-return {redis.call('HGET', KEYS[1], 'epoch'), redis.call('HGET', KEYS[1], 'sequence') or '0', events}
-""")
+return {epoch, redis.call('HGET', KEYS[1], 'sequence') or '0', events}
+"""
+)
 
 
 class _Wire(msgspec.Struct, array_like=True):
@@ -77,7 +90,13 @@ _decode_wire = msgspec.json.Decoder(_Wire).decode
 class RedisHub:
     """Implements ``Hub`` and ``Realtime``. While Redis is away nothing is published (``RedisAwayError``:
     the bus tries again) and connections stay; when it is back they get what they missed, in order, or
-    are told to read anew."""
+    are told to read anew.
+
+    An epoch belongs to one run of one Redis server: after a failover, a restart from a snapshot or a move of
+    the tenant's slot a new one begins, with whatever is asked first. So no two events ever have one cursor,
+    not even when the last numbers a failed master gave were not replicated; followers read anew, and cursors
+    of before do not resume. An event that a failed master has acknowledged and not replicated is lost only
+    to whom it had not told; reading anew shows what it was about."""
 
     def __init__(self, redis: Redis, channels: Channels, encode: Encode = text_frame) -> None:
         self._redis = redis
@@ -115,7 +134,7 @@ class RedisHub:
     async def cursor(self, tenant_id: str) -> str:
         try:
             epoch, sequence, _ = await self._redis.run(
-                _READ, _keys(tenant_id), [secrets.token_hex(8), KEPT_S, ""]
+                _READ, _keys(tenant_id), [secrets.token_hex(8), KEPT_S]
             )
         except RedisAwayError:
             return NOWHERE
@@ -169,7 +188,6 @@ class _Mirror:
         self._tenant_id = tenant_id
         self._redis = redis
         self._local = local
-        self._begun = False
         # No more than the log has: what is older is found there.
         self._early: deque[bytes] = deque(maxlen=KEPT_EVENTS)
         self._task: asyncio.Task[None] | None = None
@@ -227,21 +245,20 @@ class _Mirror:
         """What happened until we began to listen, from Redis; then what was heard meanwhile."""
         while True:
             known_epoch, known = self._local.position(self._tenant_id)
-            after = known if self._begun else 0
             try:
                 answer = await self._redis.run(
-                    _READ, _keys(self._tenant_id), [secrets.token_hex(8), KEPT_S, after]
+                    _READ, _keys(self._tenant_id), [secrets.token_hex(8), KEPT_S, known_epoch, known]
                 )
                 break
             except RedisAwayError:
                 await asyncio.sleep(RETRY_S)
         epoch, sequence, events = answer[0].decode(), int(answer[1]), answer[2]
         first = _number(events[0]) if events else sequence + 1
-        if not self._begun or epoch != known_epoch or first != known + 1:
-            await self._begin_anew(epoch, sequence, events if not self._begun else None)
-        else:
+        if epoch == known_epoch and first == known + 1:
             for _, wire in events:
                 self._local.deliver(self._event(wire))
+        else:
+            self._begin_anew(epoch, first - 1, events)
         early, self._early = self._early, deque(maxlen=KEPT_EVENTS)
         self.complete.set()
         present = self._local.position(self._tenant_id)[0].encode()
@@ -249,16 +266,11 @@ class _Mirror:
             if message.startswith(present):  # else of an epoch that has ended since
                 self._heard(message)
 
-    async def _begin_anew(self, epoch: str, sequence: int, events: Sequence[Any] | None) -> None:
+    def _begin_anew(self, epoch: str, floor: int, events: Sequence[Any]) -> None:
         """From the oldest that Redis still has; who is connected already has to read anew, because what
         lies between is lost."""
-        if events is None:
-            answer = await self._redis.run(_READ, _keys(self._tenant_id), [secrets.token_hex(8), KEPT_S, 0])
-            epoch, sequence, events = answer[0].decode(), int(answer[1]), answer[2]
-        floor = _number(events[0]) - 1 if events else sequence
         subscribers = self._local.subscribers_of(self._tenant_id)
         self._local.restart(self._tenant_id, epoch, floor)
-        self._begun = True
         for subscriber in subscribers:
             subscriber.resync()
         for _, wire in events:
