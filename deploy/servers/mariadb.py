@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 from deploy.servers.server import Server, ServerError
@@ -44,12 +45,14 @@ class MariaDb(Server):
         shutil.rmtree(self._data, ignore_errors=True)
         install = ["mariadb-install-db", "--no-defaults", f"--basedir={_BASE}", f"--datadir={self._data}"]
         install += ["--auth-root-authentication-method=socket", "--skip-test-db", "--skip-name-resolve"]
-        done = subprocess.run([*install, *_as_user()], capture_output=True, text=True, timeout=120)
-        if done.returncode:  # seen once on a busy machine, and never again: from the beginning, once
+        install += _as_user()
+        failure = _failure_of(install)
+        if failure:  # seen once on a busy machine, and never again: from the beginning, once
+            print(f"mariadb-install-db failed and is tried once more: {failure}", file=sys.stderr, flush=True)
             shutil.rmtree(self._data, ignore_errors=True)
-            done = subprocess.run([*install, *_as_user()], capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            raise ServerError(f"no data directory: {done.stdout[-1000:]} {done.stderr[-1000:]}")
+            again = _failure_of(install)
+            if again:
+                raise ServerError(f"no data directory. First: {failure}\nThen: {again}")
         self._grants.write_text(
             # Nobody gets in over the network without a password.
             "DELETE FROM mysql.global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');\n"
@@ -111,3 +114,11 @@ def _daemon() -> str | None:
 def _as_user() -> list[str]:
     """The server refuses to run as root unless told to; others cannot change their user."""
     return ["--user=root"] if os.geteuid() == 0 else []
+
+
+def _failure_of(install: list[str]) -> str:
+    """Empty when it has worked, otherwise its status and the end of what it said."""
+    done = subprocess.run(install, capture_output=True, text=True, errors="replace", timeout=120)
+    if not done.returncode:
+        return ""
+    return f"status {done.returncode}\n{done.stdout[-1000:]}\n{done.stderr[-1000:]}"
