@@ -108,7 +108,7 @@ class FollowedTenantDirectory:
         return tenant
 
     def enter(self, tenant: Tenant) -> None:
-        """It has changed, as is known by another way than the feed, which follows one process only."""
+        """It has changed, as is known by a quicker way than the feed."""
         self._take(Changes("", complete=False, items=(tenant,)))
 
     def forget(self) -> None:

@@ -223,7 +223,7 @@ def test_a_reader_who_leaves_takes_no_answer_from_the_others(tmp_path: Path) -> 
         feed = world.directory.feed
         leaving = asyncio.create_task(feed.after("", 0))
         await asyncio.sleep(0)
-        staying = asyncio.create_task(feed.after("-", 0))
+        staying = asyncio.create_task(feed.after("", 0))
         await asyncio.sleep(0)
         leaving.cancel()
         assert (await staying).complete

@@ -19,7 +19,7 @@ from yuanlian.kit.tenancy.directory import Tenant
 from yuanlian.services.tenant.tenants import repository
 
 LOOK_S = 0.4
-"""How often the table is read while somebody waits: what another instance changed is told within it."""
+"""How often the table is read while anybody waits: what another instance changed is told within it."""
 PARTS = 64
 """A cursor is 64 digests, each of the tenants whose ids fall into one part. A change is told with the
 others of its part, one tenant in 64."""
@@ -35,74 +35,74 @@ class _State(NamedTuple):
 
 
 class TenantFeed:
-    """``after``: for gateways and services in other processes. All who wait share one reading of the table
-    every ``LOOK_S``; while nobody waits nothing is read. Belongs to one event loop."""
+    """``after``: for gateways and services in other processes. All who wait look at the same moments and
+    share what is read; while nobody waits nothing is read. Belongs to one event loop."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        # Readings are numbered: how many were begun, and up to which they may miss a change made here.
-        self._begun = 0
-        self._outdated = 0
-        self._reading: asyncio.Task[_State] | None = None
+        self._changed = asyncio.Event()
+        self._asked: asyncio.Task[_State] | None = None
+        """A reading that has not begun."""
+        self._turn = asyncio.Lock()
         self._last: _State | None = None
-        self._made_here = asyncio.Event()
 
     def look(self) -> None:
         """Call after the commit of a change: whoever waits looks now."""
-        self._outdated = self._begun
-        self._made_here.set()
-        self._made_here = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def after(self, cursor: str, wait_s: float) -> Changes[Tenant]:
-        """What a reader of ``cursor`` (``""``: a newcomer) may not know; waits up to ``wait_s`` seconds for
-        news. The cursor says what the table was, so any instance can answer it, also one that never saw
-        it so. What the reader knows already may be told again. A newcomer, and one whose cursor is of
-        another release, hears that whatever it knows may be old.
+        """What a reader of ``cursor`` (``""``: a newcomer) may not know; waits for news until the last look
+        that ``wait_s`` seconds have room for. The cursor says what the table was, so any instance can
+        answer it, also one that never saw it so. What the reader knows already may be told again. A
+        newcomer, and whoever comes from another release, hears that all it knows may be old.
 
         Raises:
             DatabaseUnavailableError: the table cannot be read.
         """
-        if not cursor:
-            return Changes((await self._read(self._begun)).cursor, complete=True)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
-        seen, state = self._begun, None
-        # A cursor of another release waits for its turn as well: while releases alternate, such questions
-        # come as fast as they are answered.
-        news = self._last is None or (_is_ours(cursor) and cursor != self._last.cursor)
-        while state is None or state.cursor == cursor:
-            turn = LOOK_S - loop.time() % LOOK_S
-            if state is not None and turn > until - loop.time():
-                return Changes(cursor, complete=False)
-            if not news and self._outdated < self._begun:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(turn, max(until - loop.time(), 0))):
-                        await self._made_here.wait()
-            news = False
-            state = await self._read(seen)
-            seen = self._begun
+        if cursor and not _is_ours(cursor):
+            # While two releases answer in turn, their readers would ask as fast as they are answered.
+            await self._until_next_look(self._changed)
+        while True:
+            changed = self._changed
+            state = await self._reading()
+            if state.cursor != cursor or _next_look() > until:
+                break
+            await self._until_next_look(changed)
         if not _is_ours(cursor):
             return Changes(state.cursor, complete=True)
         return Changes(state.cursor, complete=False, items=_differing(state, cursor))
 
-    async def _read(self, seen: int) -> _State:
-        """Of a reading that was begun after the one numbered ``seen``, and after each change made here."""
-        if self._reading is None or self._begun <= max(seen, self._outdated):
-            self._begun += 1
-            self._reading = asyncio.create_task(self._look())
-            self._reading.add_done_callback(_heard)
-        # One who leaves must not take the answer away from the others.
-        return await asyncio.shield(self._reading)
+    async def _until_next_look(self, changed: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(_next_look()):
+                await changed.wait()
 
-    async def _look(self) -> _State:
-        tenants = await self._tenants()
-        if self._last is None or self._last.tenants != tenants:
-            self._last = _State(tenants, _cursor(tenants))
-        return self._last
+    async def _reading(self) -> _State:
+        """Whoever asks before a reading begins shares it: an answer is never older than its question."""
+        if self._asked is None:
+            self._asked = asyncio.create_task(self._read_in_turn())
+            self._asked.add_done_callback(_heard)
+        return await asyncio.shield(self._asked)  # one who hangs up takes it from nobody
+
+    async def _read_in_turn(self) -> _State:
+        async with self._turn:
+            self._asked = None
+            tenants = await self._tenants()
+            if self._last is None or self._last.tenants != tenants:
+                self._last = _State(tenants, _cursor(tenants))
+            return self._last
 
     @reads
     def _tenants(self, session: Session) -> list[Tenant]:
         return repository.directory(session)
+
+
+def _next_look() -> float:
+    """A time of the event loop."""
+    return (asyncio.get_running_loop().time() // LOOK_S + 1) * LOOK_S
 
 
 def _heard(task: asyncio.Task[_State]) -> None:
