@@ -48,6 +48,15 @@ def _other_path(url: str) -> str:
     return url.rpartition("/")[0] + "/nobody_made_this"
 
 
+def _user_without(*rules: str) -> Callable[[str], str]:
+    def changed(url: str) -> str:
+        whole = ("reset", "on", f">{WRONG}", "+@all", "~*", "&*")
+        assert servers.redis().ask("ACL", "SETUSER", "half", *whole, *rules) == b"+OK\r\n"
+        return f"redis://half:{WRONG}@{url.rpartition('@')[2]}"
+
+    return changed
+
+
 CASES = [
     Case("DATABASE_URL", _other_password, ("password",)),
     Case("DATABASE_URL", _other_port, ("nothing answers",)),
@@ -58,6 +67,8 @@ CASES = [
     Case("CACHE_URL", _other_password, ("another user or password",)),
     Case("REGISTRY_URL", _other_port, ("nothing answers",)),
     Case("CACHE_URL", lambda url: url + "?cluster=true", ("no cluster answers",)),
+    Case("CACHE_URL", _user_without("-subscribe", "-script|load"), ("it lacks", "+script|load +subscribe")),
+    Case("REGISTRY_URL", _user_without("resetchannels"), ("it lacks", "&yuanlian &services")),
 ]
 
 
@@ -104,7 +115,7 @@ def test_check_says_which_server_and_what_to_do(tmp_path: Path, right: dict[str,
 def test_a_start_says_the_same_and_leaves_nothing_running(
     tmp_path: Path, right: dict[str, str], case: Case
 ) -> None:
-    if case.name == "REGISTRY_URL":
+    if "nothing answers" in case.words and case.name == "REGISTRY_URL":
         pytest.skip("a Redis that is away is no reason not to start; see the next test")
     name = f"YUANLIAN_{case.name}"
     settings = {**right, name: case.url(right[name])}

@@ -24,6 +24,7 @@ from redis.backoff import NoBackoff
 
 from yuanlian.kit.errors import ServiceUnavailableError
 from yuanlian.kit.i18n import Text
+from yuanlian.kit.redis_needs import Needs, listening, probes
 
 Word = str | bytes | int | float
 Command = Sequence[Word]
@@ -115,8 +116,8 @@ class Redis:
         answers: Sequence[Any] = await self._guarded(self._run_many(script, calls))
         return answers
 
-    async def check(self) -> str:
-        """The server's version, when it lets us do what we have to.
+    async def check(self, needs: Needs) -> str:
+        """The server's version, when it and every other node of a cluster let us do what we have to.
 
         Raises:
             RedisRefusedError: it does not, or nobody answers; says what to do.
@@ -124,12 +125,11 @@ class Redis:
         try:
             async with asyncio.timeout(self._timeout_s * 3):
                 versions = _versions(await self._client.info("server"))
-                await self._client.eval("return redis.call('PING')", 1, "yuanlian:check")
-                await self._client.publish(CHECK_CHANNEL, "")
+                missing = [rule for url in self._node_urls() for rule in await self._missing(url, needs)]
         except (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError):
             raise RedisRefusedError("the server wants another user or password") from None
         except exceptions.NoPermissionError as error:
-            raise RedisRefusedError(f"the user may not do all it has to: {error}") from None
+            raise RedisRefusedError(f"the user may not even be asked for the version: {error}") from None
         except exceptions.RedisClusterException as error:
             raise RedisRefusedError(
                 f"no cluster answers there; for a server that is none leave ?cluster=true away ({error})"
@@ -142,6 +142,9 @@ class Redis:
         oldest = min(versions)
         if oldest < OLDEST_VERSION:
             raise RedisRefusedError(f"version {_dotted(oldest)} is older than {_dotted(OLDEST_VERSION)}")
+        if missing:
+            rules = " ".join(dict.fromkeys(missing))
+            raise RedisRefusedError(f"the user may not do all it has to, it lacks (ACL SETUSER): {rules}")
         return f"Redis {_dotted(oldest)}"
 
     async def ping(self) -> None:
@@ -152,28 +155,47 @@ class Redis:
         self._resting_until = 0.0
 
     def listener(self) -> Listener:
-        # redis-py has no published type for the parameters that it passes through.
-        client: Any = _Client.from_url(
-            self._node_url(),
-            retry=Retry(NoBackoff(), 0),
-            socket_connect_timeout=self._timeout_s,
-            socket_timeout=None,
-        )
-        return Listener(client, self._timeout_s)
+        return Listener(self._connection(random.choice(self._node_urls())), self._timeout_s)  # noqa: S311 - only spreads
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    def _node_url(self) -> str:
+    def _connection(self, url: str) -> Any:
+        """A client of one node, which does not reconnect by itself."""
+        # redis-py has no published type for the parameters that it passes through.
+        options: dict[str, Any] = {"socket_connect_timeout": self._timeout_s, "socket_timeout": None}
+        return _Client.from_url(url, retry=Retry(NoBackoff(), 0), **options)
+
+    def _node_urls(self) -> Sequence[str]:
         # Those known so far: none before the first command.
         nodes = self._client.get_primaries() if self._is_cluster else ()
-        if not nodes:
-            return self._url
-        node = random.choice(nodes)  # noqa: S311 - only spreads
         parts = urlsplit(self._url)
-        account = parts.netloc.rpartition("@")[0]
-        address = f"{account}@{node.host}:{node.port}" if account else f"{node.host}:{node.port}"
-        return urlunsplit((parts.scheme, address, "", parts.query, ""))
+        account, at, _ = parts.netloc.rpartition("@")
+        places = [f"{account}{at}{node.host}:{node.port}" for node in nodes]
+        return [urlunsplit((parts.scheme, place, "", parts.query, "")) for place in places] or [self._url]
+
+    async def _missing(self, url: str, needs: Needs) -> list[str]:
+        """The ACL rules that the user lacks there."""
+        client = self._connection(url)
+        listener = Listener(client, self._timeout_s)
+        try:
+            asked = list(probes(needs, CHECK_CHANNEL))
+            async with client.pipeline(transaction=False) as pipe:
+                for probe in asked:
+                    pipe.execute_command(*probe.command)
+                answers = await pipe.execute(raise_on_error=False)
+            missing = [
+                p.lacks(str(a)) for p, a in zip(asked, answers, strict=True) if isinstance(a, Exception)
+            ]
+            for probe in listening(needs):
+                try:
+                    await listener.subscribe([str(probe.command[1])])
+                    await listener.next(self._timeout_s)
+                except exceptions.ResponseError as error:
+                    missing.append(probe.lacks(str(error)))
+        finally:
+            await listener.close()
+        return [rule for rule in missing if rule]
 
     async def _guarded(self, answer: Any) -> Any:
         loop = asyncio.get_running_loop()

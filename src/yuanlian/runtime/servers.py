@@ -10,12 +10,31 @@ import structlog
 
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.database import DatabaseRefusedError, DatabaseUnavailableError
+from yuanlian.kit.redis_needs import Needs
 from yuanlian.runtime.refusals import Refusal
 from yuanlian.runtime.settings import PREFIX, Settings, origins
 
 ANSWER_S = 4.5
 """All are asked at once; whoever waits for the answer waits no longer than five seconds."""
 MASK = "********"
+CACHE_NEEDS = Needs(
+    keys={
+        "limit:*": ("GET", "SET"),
+        "realtime:*": ("HGET", "HSET", "HINCRBY", "XADD", "XRANGE", "EXPIRE", "DEL"),
+        "tenant:*": ("GET", "SET", "PTTL", "DEL"),
+        "generation:*": ("GET", "GETEX", "SET"),
+        "lock:*": ("GET", "SET", "DEL"),
+    },
+    channels=("yuanlian", "realtime:*", "realtime.close", "cache.invalidated", "revoked", "tenants.changed"),
+)
+"""Limits, live events, the cache (only the tenant service has one), and what processes tell each other."""
+REGISTRY_NEEDS = Needs(
+    keys={
+        "service:*": ("EXISTS", "HGET", "HGETALL", "HSET", "PEXPIRE", "DEL"),
+        "services*": ("ZADD", "ZRANGE", "ZREM", "ZREMRANGEBYSCORE", "SADD", "SMEMBERS", "DEL"),
+    },
+    channels=("yuanlian", "services"),
+)
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*@")  # to the last @, which some take for part of the password
 
 _log = structlog.get_logger("runtime")
@@ -114,20 +133,20 @@ async def _ask_bus(settings: Settings) -> str:
 
 
 async def _ask_cache(settings: Settings) -> str:
-    return await _ask_redis(settings.cache_url)
+    return await _ask_redis(settings.cache_url, CACHE_NEEDS)
 
 
 async def _ask_registry(settings: Settings) -> str:
-    return await _ask_redis(settings.registry_url)
+    return await _ask_redis(settings.registry_url, REGISTRY_NEEDS)
 
 
-async def _ask_redis(url: str) -> str:
+async def _ask_redis(url: str, needs: Needs) -> str:
     from yuanlian.kit.redis import Redis, RedisRefusedError  # its libraries only where it is used
 
     try:
         redis = Redis(url)
         try:
-            return await redis.check()
+            return await redis.check(needs)
         finally:
             await redis.close()
     except (ValueError, RedisRefusedError) as error:
