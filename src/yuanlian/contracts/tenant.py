@@ -27,8 +27,9 @@ ATTRIBUTES_PATH = "/internal/tenant/attributes"
 DIRECTORY_PATH = "/internal/tenant/directory"
 """``GET ?id=`` or ``?domain=``, for gateways: that tenant → ``Found``."""
 DIRECTORY_CHANGES_PATH = "/internal/tenant/directory/changes"
-"""``GET ?after=CURSOR``, for gateways: tenants that changed since, and a few that did not → ``kit.feed.Changes``
-of ``Tenant``; complete, it has none of them: whatever is known may be old. Any instance can be asked."""
+"""``GET ?after=CURSOR``, for gateways: tenants that changed since, and a few that did not →
+``kit.feed.Changes`` of ``Tenant``; complete, it has none of them: whatever is known may be old. Any instance
+can be asked."""
 DAYS_PATH = "/api/tenant/attendance/days"
 """``GET ?from=&to=&limit=&cursor=`` → page of ``contracts.attendance.StudentDay``."""
 

@@ -18,8 +18,8 @@ _log = structlog.get_logger("tenancy")
 
 
 class TenantChanges:
-    """The quick way beside the tenant services' feed. What is said while Redis is away is lost, and ``missed``
-    is called when it can be heard again, so that whoever remembers tenants asks anew."""
+    """The quick way beside the tenant services' feed. What is said while Redis is away is lost, and
+    ``missed`` is called when it can be heard again, so that whoever remembers tenants asks anew."""
 
     def __init__(self, redis: Redis, channels: Channels) -> None:
         self._redis = redis
