@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from deploy import logs
 from deploy.servers.mariadb import MariaDb
 from deploy.servers.rabbitmq import RabbitMq
 from deploy.servers.redis import Redis
@@ -35,7 +36,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Part:
-    """One process of the platform. Its output goes to ``log``."""
+    """One process of the platform. It appends its output to ``log`` by itself, whoever lives or ends."""
 
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str], log: Path) -> None:
         self.name = name
@@ -133,6 +134,8 @@ class Distributed:
             ServerError: a part ended, with the end of its log.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
+        for part in self.parts.values():
+            logs.set_aside(part.log)
         # The first makes the schema, and the demonstration, which the others use.
         self.parts["tenant"].start()
         self._await("tenant", self.ports["tenant"][0])
@@ -162,6 +165,16 @@ class Distributed:
         for part in ended:
             part.start()
         return [part.name for part in ended]
+
+    def cut_logs(self, limit: int = logs.LIMIT) -> list[str]:
+        """Keeps the logs within ``limit`` bytes each; what went wrong. A supervisor calls it now and then."""
+        wrong = []
+        for part in self.parts.values():
+            try:
+                logs.cut(part.log, limit)
+            except OSError as error:
+                wrong.append(f"{part.log} could not be cut: {error}")
+        return wrong
 
     def _await(self, name: str, port: int) -> None:
         part = self.parts[name]
@@ -248,6 +261,8 @@ def _serve(options: argparse.Namespace, urls: Mapping[str, str]) -> None:
             time.sleep(PAUSE_S)
             for name in platform.restart_ended():
                 print(f"{name} ended and was started again", flush=True)
+            for wrong in platform.cut_logs():
+                print(wrong, file=sys.stderr, flush=True)
     finally:
         platform.stop()
 
