@@ -34,12 +34,15 @@ fmt: $(STAMP) ## formats the code and sorts its imports
 	$(BIN)/ruff check --select I --fix
 	$(BIN)/ruff format
 
-lock: $(STAMP) ## writes both locks anew from pyproject.toml
+lock: $(STAMP) ## writes the three locks anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade --quiet \
 		--no-header --no-annotate pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade --quiet \
 		--no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade --quiet \
+		--no-header --no-annotate - -o deploy/build-requirements.lock
 
 bench-gateway: $(STAMP) ## the gateway beside nginx, Envoy, Traefik and Express; ARGS="--quick" takes 90 s
 	@$(BIN)/python -m bench.bench_gateway $(ARGS)
