@@ -15,7 +15,7 @@ from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.realtime.hub import Event
 from yuanlian.kit.realtime.redis import RedisHub
 from yuanlian.kit.redis import Redis, RedisRefusedError
-from yuanlian.kit.redis_needs import Needs, listening, probes
+from yuanlian.kit.redis_needs import Needs, listening, opening, probes
 from yuanlian.kit.registry.redis import RedisRegistry
 from yuanlian.kit.registry.registry import Instance
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
@@ -26,18 +26,16 @@ NAME, PASSWORD = "yuanlian", "of-a-user-with-few-permissions"
 NEEDS = {"cache": CACHE_NEEDS, "registry": REGISTRY_NEEDS}
 
 
-def rules_of(needs: Needs) -> list[str]:
-    found = [*probes(needs, "yuanlian"), *listening(needs)]
+def rules_of(needs: Needs, *, cluster: bool = False) -> list[str]:
+    found = [*opening(cluster=cluster), *probes(needs, "yuanlian"), *listening(needs)]
     rules = [rule for probe in found for rule in (probe.rule, probe.place) if rule]
-    # What the driver itself needs to connect and to know the version; it has no way to do without.
-    return ["+info", "+unsubscribe", *dict.fromkeys(rules)]
+    return list(dict.fromkeys(rules))
 
 
 def missing_rules() -> Iterator[tuple[str, str]]:
     for name, needs in NEEDS.items():
         for rule in rules_of(needs):
-            if rule != "+unsubscribe":
-                yield name, rule
+            yield name, rule
 
 
 def allow(server: RedisServer, rules: list[str]) -> None:
@@ -64,10 +62,22 @@ def test_the_rule_that_is_missing_is_named(name: str, rule: str) -> None:
     with pytest.raises(RedisRefusedError) as refused:
         asyncio.run(asked(url_of(server), needs))
     said = str(refused.value)
-    assert rule in said.split() or rule.lstrip("+") in said
+    assert said.rpartition(": ")[2] == rule  # and nothing else
     assert PASSWORD not in said
-    if rule != "+info":
-        assert said.rpartition(": ")[2] == rule  # and nothing else
+
+
+@pytest.mark.parametrize("rule", ["+info", "+cluster|slots", "+command", "+asking", "+xadd"])
+def test_so_is_one_that_only_a_cluster_needs(rule: str) -> None:
+    cluster, rules = servers.redis_cluster(), rules_of(CACHE_NEEDS, cluster=True)
+    url = url_of(cluster.nodes[0]) + "?cluster=true"
+    for node in cluster.nodes:
+        allow(node, rules)
+    assert asyncio.run(asked(url, CACHE_NEEDS)).startswith("Redis ")
+    for node in cluster.nodes:
+        allow(node, [other for other in rules if other != rule])
+    with pytest.raises(RedisRefusedError) as refused:
+        asyncio.run(asked(url, CACHE_NEEDS))
+    assert str(refused.value).rpartition(": ")[2] == rule
 
 
 def test_a_user_without_any_permission_hears_of_it() -> None:

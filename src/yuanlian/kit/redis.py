@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 
 from yuanlian.kit.errors import ServiceUnavailableError
 from yuanlian.kit.i18n import Text
-from yuanlian.kit.redis_needs import Needs, listening, probes
+from yuanlian.kit.redis_needs import Needs, Probe, listening, opening, probes
 
 Word = str | bytes | int | float
 Command = Sequence[Word]
@@ -124,12 +124,12 @@ class Redis:
         """
         try:
             async with asyncio.timeout(self._timeout_s * 3):
+                _refuse(await self._missing(self._url, opening(cluster=self._is_cluster)))
                 versions = _versions(await self._client.info("server"))
-                missing = [rule for url in self._node_urls() for rule in await self._missing(url, needs)]
+                asked, heard = list(probes(needs, CHECK_CHANNEL)), list(listening(needs))
+                missing = [r for url in self._node_urls() for r in await self._missing(url, asked, heard)]
         except (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError):
             raise RedisRefusedError("the server wants another user or password") from None
-        except exceptions.NoPermissionError as error:
-            raise RedisRefusedError(f"the user may not even be asked for the version: {error}") from None
         except exceptions.RedisClusterException as error:
             raise RedisRefusedError(
                 f"no cluster answers there; for a server that is none leave ?cluster=true away ({error})"
@@ -142,9 +142,7 @@ class Redis:
         oldest = min(versions)
         if oldest < OLDEST_VERSION:
             raise RedisRefusedError(f"version {_dotted(oldest)} is older than {_dotted(OLDEST_VERSION)}")
-        if missing:
-            rules = " ".join(dict.fromkeys(missing))
-            raise RedisRefusedError(f"the user may not do all it has to, it lacks (ACL SETUSER): {rules}")
+        _refuse(missing)
         return f"Redis {_dotted(oldest)}"
 
     async def ping(self) -> None:
@@ -174,12 +172,12 @@ class Redis:
         places = [f"{account}{at}{node.host}:{node.port}" for node in nodes]
         return [urlunsplit((parts.scheme, place, "", parts.query, "")) for place in places] or [self._url]
 
-    async def _missing(self, url: str, needs: Needs) -> list[str]:
-        """The ACL rules that the user lacks there."""
+    async def _missing(self, url: str, said: Iterable[Probe], heard: Iterable[Probe] = ()) -> list[str]:
+        """The ACL rules that the user lacks there. ``heard``: those that begin or end listening."""
         client = self._connection(url)
         listener = Listener(client, self._timeout_s)
         try:
-            asked = list(probes(needs, CHECK_CHANNEL))
+            asked = list(said)
             async with client.pipeline(transaction=False) as pipe:
                 for probe in asked:
                     pipe.execute_command(*probe.command)
@@ -187,9 +185,10 @@ class Redis:
             missing = [
                 p.lacks(str(a)) for p, a in zip(asked, answers, strict=True) if isinstance(a, Exception)
             ]
-            for probe in listening(needs):
+            for probe in heard:
+                begins, channel = probe.command[0] == "SUBSCRIBE", str(probe.command[1])
                 try:
-                    await listener.subscribe([str(probe.command[1])])
+                    await (listener.subscribe if begins else listener.unsubscribe)([channel])
                     await listener.next(self._timeout_s)
                 except exceptions.ResponseError as error:
                     missing.append(probe.lacks(str(error)))
@@ -304,6 +303,12 @@ class Listener:
                 await command
         except (*_AWAY_ERRORS, TimeoutError) as error:
             raise RedisAwayError from error
+
+
+def _refuse(missing: Iterable[str]) -> None:
+    rules = " ".join(dict.fromkeys(missing))
+    if rules:
+        raise RedisRefusedError(f"the user may not do all it has to, it lacks (ACL SETUSER): {rules}")
 
 
 def _versions(answer: Any) -> list[tuple[int, ...]]:

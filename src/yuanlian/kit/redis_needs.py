@@ -60,6 +60,15 @@ class Probe(NamedTuple):
         return self.rule if " to run " in error else self.place
 
 
+def opening(*, cluster: bool) -> Iterator[Probe]:
+    """What comes before everything else."""
+    yield Probe(["INFO", "server"], "+info", "")
+    if cluster:
+        yield Probe(["CLUSTER", "SLOTS"], "+cluster|slots", "")
+        yield Probe(["COMMAND"], "+command", "")
+        yield Probe(["ASKING"], "+asking", "")
+
+
 def probes(needs: Needs, channel: str) -> Iterator[Probe]:
     """``channel``: one on which anything may be said."""
     for command in _EVERYONE:
@@ -76,6 +85,8 @@ def listening(needs: Needs) -> Iterator[Probe]:
     """Only subscribed to: what is published there somebody may hear."""
     for pattern in needs.channels:
         yield Probe(["SUBSCRIBE", sample(pattern)], "+subscribe", f"&{pattern}")
+    for pattern in needs.channels[:1]:
+        yield Probe(["UNSUBSCRIBE", sample(pattern)], "+unsubscribe", "")
 
 
 def sample(pattern: str) -> str:
