@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.support.boards import a_board_catches_up
 from tests.support.platform import People, eventually
 
 
@@ -95,11 +96,4 @@ def test_fifty_taps_at_once_are_one_check_in(people: People) -> None:
 
 
 def test_a_board_that_reconnects_misses_nothing(people: People) -> None:
-    teacher = people("laoshi")
-    cursor = teacher.get("/api/tenant/attendance/board?classId=class_sun_01").data["cursor"]
-    assert teacher.check_in("student_sun_004").status == 201
-    eventually(
-        lambda: teacher.get("/api/tenant/attendance/board?classId=class_sun_01").data["cursor"] != cursor
-    )
-    with teacher.socket(resume=cursor) as board:
-        assert board.next("attendance_update")["data"]["studentId"] == "student_sun_004"
+    a_board_catches_up(people("laoshi"))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from tests.support import servers
+from tests.support.boards import a_board_catches_up
 from tests.support.distributed import guest
 from tests.support.platform import PASSWORD, People, eventually
 
@@ -59,14 +60,7 @@ def test_a_check_in_reaches_the_guardian_and_the_open_board(people: People) -> N
 
 
 def test_a_board_that_reconnects_is_told_what_it_missed(people: People) -> None:
-    teacher = people("laoshi")
-    cursor = teacher.get("/api/tenant/attendance/board?classId=class_sun_01").data["cursor"]
-    assert teacher.check_in("student_sun_004").status == 201
-    eventually(
-        lambda: teacher.get("/api/tenant/attendance/board?classId=class_sun_01").data["cursor"] != cursor
-    )
-    with teacher.socket(resume=cursor) as board:
-        assert board.next("attendance_update")["data"]["studentId"] == "student_sun_004"
+    a_board_catches_up(people("laoshi"))
 
 
 def test_a_rate_limit_is_counted_and_answered(platform: Distributed) -> None:
