@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.support import servers
@@ -167,3 +168,9 @@ def test_a_user_with_these_permissions_can_do_all_that_is_done() -> None:
         await redis.close()
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_the_operators_guide_names_them_all() -> None:
+    guide = (Path(__file__).parents[2] / "docs/operations.md").read_text().split()
+    for needs in NEEDS.values():
+        assert [rule for rule in rules_of(needs, cluster=True) if rule not in guide] == []
