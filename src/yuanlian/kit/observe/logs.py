@@ -149,8 +149,8 @@ class Log:
                 self._writer = 0
 
     def _make_some(self) -> None:
-        entries = [self._entry(self._pending.popleft()) for _ in range(min(len(self._pending), LINES_AT_ONCE))]
-        self._made += self._render(entries)
+        count = min(len(self._pending), LINES_AT_ONCE)
+        self._made += self._render([self._entry(self._pending.popleft()) for _ in range(count)])
 
     def _write_made(self) -> None:
         lines, self._made = self._made, []
