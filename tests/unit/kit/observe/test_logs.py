@@ -5,7 +5,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -262,11 +262,11 @@ def test_what_the_collector_makes_objects_say_while_lines_are_made_is_written_to
     said: list[LogEntry] = []
     real = log._render
 
-    def collected_meanwhile(entry: LogEntry) -> bytes:
+    def collected_meanwhile(entries: Sequence[LogEntry]) -> list[bytes]:
         if not said:
             said.append(entry)
             log.write("warn", "the last word of an object", {}, None, None)
-        return real(entry)
+        return real(entries)
 
     log._render = collected_meanwhile
     for number in range(LINES_AT_ONCE + 1):
