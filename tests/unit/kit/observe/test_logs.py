@@ -264,7 +264,7 @@ def test_what_the_collector_makes_objects_say_while_lines_are_made_is_written_to
 
     def collected_meanwhile(entries: Sequence[LogEntry]) -> list[bytes]:
         if not said:
-            said += entries
+            said.extend(entries)
             log.write("warn", "the last word of an object", {}, None, None)
         return real(entries)
 
