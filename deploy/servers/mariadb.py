@@ -39,15 +39,16 @@ class MariaDb(Server):
         return f"mysql+asyncmy://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def prepare(self) -> None:
+        self._scratch.mkdir(exist_ok=True)
         if self._made.exists():
             return
         # Also after a beginning that was cut short.
         shutil.rmtree(self._data, ignore_errors=True)
         install = ["mariadb-install-db", "--no-defaults", f"--basedir={_BASE}", f"--datadir={self._data}"]
         install += ["--auth-root-authentication-method=socket", "--skip-test-db", "--skip-name-resolve"]
-        install += _as_user()
+        install += [f"--tmpdir={self._scratch}", *_as_user()]
         failure = _failure_of(install)
-        if failure:  # seen once on a busy machine, and never again: from the beginning, once
+        if failure:  # seen once, when servers still shared a directory for temporary tables
             print(f"mariadb-install-db failed and is tried once more: {failure}", file=sys.stderr, flush=True)
             shutil.rmtree(self._data, ignore_errors=True)
             again = _failure_of(install)
@@ -66,6 +67,8 @@ class MariaDb(Server):
     def command(self) -> list[str]:
         command = [_daemon() or "mariadbd", "--no-defaults", f"--basedir={_BASE}", *_as_user()]
         command += [f"--datadir={self._data}", f"--socket={self._socket}", f"--pid-file={self._pid_file}"]
+        # A server that starts empties this directory of temporary tables, whosever they are.
+        command += [f"--tmpdir={self._scratch}"]
         command += ["--bind-address=127.0.0.1", f"--port={self.port}", "--skip-name-resolve"]
         command += [f"--init-file={self._grants}"]
         # What is acknowledged is on the disk; replicas are not part of this.
@@ -88,6 +91,10 @@ class MariaDb(Server):
     @property
     def _data(self) -> Path:
         return self.directory / "data"
+
+    @property
+    def _scratch(self) -> Path:
+        return self.directory / "tmp"
 
     @property
     def _made(self) -> Path:

@@ -259,7 +259,7 @@ class HttpConnection(FlowControl):
         return response.keep_alive and response.finished and transport is not None
 
     def _hand_over(self, upgrade: Upgrade) -> None:
-        if self.transport is None:
+        if self.transport is None or self.transport.is_closing():
             return
         transport, self.transport = self.transport.release(), None
         self._deaf = True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 from typing import Any
 
 from yuanlian.gateway.docs import CONTENT_SECURITY_POLICY, render
@@ -22,6 +24,8 @@ _HTML: Headers = [
 _ALIVE = Response(200, _JSON, b'{"status":"ok"}')
 _UNAVAILABLE = Response(503, _JSON, b'{"status":"unavailable"}')
 _TO_DOCS = Response(302, [(b"location", b"/docs")])
+INCOMPLETE_S = 5.0
+"""How long a description that lacks a service is shown before all are asked again."""
 
 
 class Pages:
@@ -29,11 +33,16 @@ class Pages:
     is missing. ``ready``: whether requests can be served now."""
 
     def __init__(
-        self, describe: Callable[[], Awaitable[Mapping[str, Any]]], ready: Callable[[], Awaitable[bool]]
+        self,
+        describe: Callable[[], Awaitable[Mapping[str, Any]]],
+        ready: Callable[[], Awaitable[bool]],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._describe = describe
         self._ready = ready
+        self._clock = clock
         self._described: tuple[Response, Response] | None = None
+        self._until = math.inf
         self._describing = asyncio.Lock()
         pages: tuple[Page, ...] = (self._home, self._openapi, self._docs, self._healthz, self._readyz)
         self._pages = dict(zip(PATHS, pages, strict=True))
@@ -58,13 +67,12 @@ class Pages:
 
     async def _description(self) -> tuple[Response, Response]:
         async with self._describing:
-            if self._described is not None:
+            if self._described is not None and self._clock() < self._until:
                 return self._described
             document = await self._describe()
-            described = await asyncio.to_thread(_rendered, document)
-            if MISSING not in document:
-                self._described = described
-            return described
+            self._described = await asyncio.to_thread(_rendered, document)
+            self._until = self._clock() + INCOMPLETE_S if MISSING in document else math.inf
+            return self._described
 
 
 def _rendered(document: Mapping[str, Any]) -> tuple[Response, Response]:

@@ -114,7 +114,11 @@ async def bound(host: str, port: int, backlog: int) -> list[socket.socket]:
     try:
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
             # The whole address: a link-local one ends with its scope. IPv6 made so leaves IPv4 alone.
-            sockets.append(socket.create_server(address, family=family, backlog=backlog))
+            try:
+                sockets.append(socket.create_server(address, family=family, backlog=backlog))
+            except OSError as error:
+                if host or error.errno != errno.EAFNOSUPPORT:  # a system without IPv6 has no `::`
+                    raise
     except OSError:
         for one in sockets:
             one.close()

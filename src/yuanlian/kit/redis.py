@@ -127,7 +127,8 @@ class Redis:
                 _refuse(await self._missing(self._url, opening(cluster=self._is_cluster)))
                 versions = _versions(await self._client.info("server"))
                 asked, heard = list(probes(needs, CHECK_CHANNEL)), list(listening(needs))
-                missing = [r for url in self._node_urls() for r in await self._missing(url, asked, heard)]
+                told = await asyncio.gather(*(self._missing(url, asked, heard) for url in self._node_urls()))
+                missing = list(dict.fromkeys(rule for rules in told for rule in rules))
         except (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError):
             raise RedisRefusedError("the server wants another user or password") from None
         except exceptions.RedisClusterException as error:
@@ -136,8 +137,8 @@ class Redis:
             ) from None
         except (exceptions.InvalidResponse, exceptions.ResponseError) as error:
             raise RedisRefusedError(_explained(str(error))) from None
-        except (*_AWAY_ERRORS, TimeoutError) as error:
-            reason = str(error) or "no answer in time"
+        except (*_AWAY_ERRORS, RedisAwayError, TimeoutError) as error:
+            reason = str(error.__cause__ or error) or "no answer in time"
             raise RedisRefusedError(f"nothing answers there, is it running? ({reason})") from None
         oldest = min(versions)
         if oldest < OLDEST_VERSION:

@@ -53,11 +53,12 @@ class Probe(NamedTuple):
 
     def lacks(self, error: str) -> str | None:
         """The rule that is missing, if that is what the server says."""
-        if "unknown command" in error:
+        said = error.lower()  # releases differ in its case
+        if "unknown command" in said:
             return self.rule
-        if "no permissions" not in error:
+        if "no permissions" not in said:
             return None
-        return self.rule if " to run " in error else self.place
+        return self.rule if " to run " in said else self.place
 
 
 def opening(*, cluster: bool) -> Iterator[Probe]:

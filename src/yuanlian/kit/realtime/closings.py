@@ -102,7 +102,7 @@ class Closings:
         while True:
             await asyncio.sleep(RETRY_S)
             with contextlib.suppress(RedisAwayError):
-                await self._redis.ping()
+                await self._redis.execute("TIME")  # a server whose disk is full refuses PING, not PUBLISH
                 break
         await asyncio.sleep(2 * LONGEST_PAUSE_S)
 

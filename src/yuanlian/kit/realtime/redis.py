@@ -36,7 +36,7 @@ _log = structlog.get_logger("realtime")
 # KEYS: meta (run, epoch, sequence), log (a stream whose ids are the sequence). ARGV[1]: the epoch that begins
 # when there is none yet, or when the one there is belongs to another run of a server.
 _EPOCH = """
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or 'unnamed'
 if redis.call('HGET', KEYS[1], 'run') ~= run then
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[1], 'run', run, 'epoch', ARGV[1])
@@ -93,8 +93,9 @@ class RedisHub:
     are told to read anew.
 
     An epoch belongs to one run of one Redis server: after a failover, a restart from a snapshot or a move of
-    the tenant's slot a new one begins, with whatever is asked first. So no two events ever have one cursor,
-    not even when the last numbers a failed master gave were not replicated; followers read anew, and cursors
+    the tenant's slot a new one begins, with whatever is asked first. So two events do not have one cursor
+    when the last numbers a failed master gave were not replicated (unless it becomes master again without
+    a restart, and nobody asked about the tenant meanwhile); followers read anew, and cursors
     of before do not resume. An event that a failed master has acknowledged and not replicated is lost only
     to whom it had not told; reading anew shows what it was about."""
 
@@ -126,7 +127,8 @@ class RedisHub:
         ]
         for answer in await self._redis.run_many(_PUBLISH, calls):
             if isinstance(answer, Exception):
-                raise answer
+                _log.error("Redis refuses a live event", error=str(answer))
+                raise RedisAwayError from answer
 
     async def close_user(self, tenant_id: str, user_id: str, code: int) -> None:
         self._closings.close(Closing(tenant_id, user_id, code))

@@ -218,8 +218,9 @@ def forget_old_failures(session: Session, now: int) -> None:
 # Revocations
 
 
-def revocation(session: Session, key: str) -> Revocation | None:
-    return session.get(Revocation, key)
+def revocation(session: Session, key: str, *, to_change: bool = False) -> Revocation | None:
+    """``to_change``: as nobody else can change it until the end of the transaction."""
+    return session.get(Revocation, key, with_for_update=to_change)
 
 
 def save_revocation(session: Session, row: Revocation) -> None:

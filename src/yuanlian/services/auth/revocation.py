@@ -124,6 +124,7 @@ class RevocationLog:
         task = self._asked.get(since)
         if task is None:
             task = self._asked[since] = asyncio.create_task(self._read_in_turn(since))
+            task.add_done_callback(_heard)
         return await asyncio.shield(task)  # one who hangs up takes it from nobody
 
     async def _read_in_turn(self, since: int | None) -> _Reading:
@@ -145,7 +146,7 @@ class RevocationLog:
     def _save(self, session: Session, row: Revocation) -> Revocation:
         # Another instance's clock may be ahead: what it revoked stays so. A member's tokens may have been
         # dated into the second that is stored, and these end now: it must grow.
-        stored = repository.revocation(session, row.key)
+        stored = repository.revocation(session, row.key, to_change=True)
         if stored is not None:
             more = 0 if row.session_id is not None else 1
             row.issued_before = max(row.issued_before, stored.issued_before + more)
@@ -156,6 +157,11 @@ class RevocationLog:
 
     def _now_s(self) -> int:
         return self._clock.now_ms() // 1000
+
+
+def _heard(task: asyncio.Task[_Reading]) -> None:
+    if not task.cancelled():
+        task.exception()  # it is told to whoever waits; when all have left, to nobody
 
 
 def _member_key(tenant_id: str, user_id: str) -> str:
