@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -12,15 +11,13 @@ from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import Clock
 from yuanlian.kit.database.database import Database, reads
-from yuanlian.kit.feed import Changes
+from yuanlian.kit.feed import Changes, SharedReadings, next_look
 from yuanlian.kit.identity.revocation import Revocations, Revoked
 from yuanlian.kit.identity.tokens import CLOCK_SKEW_S, LIFETIME_S
 from yuanlian.services.auth import repository
 from yuanlian.services.auth.models import Revocation
 from yuanlian.services.auth.repository import CurrentRevocation
 
-LOOK_S = 0.4
-"""How often the table is read while anybody waits: what another instance revoked is told within it."""
 OVERLAP_S = 600
 """Rows are numbered by the clocks of the instances and become visible after that: what is dated up to so
 long ago may still be news. Ten minutes bear two clocks that are five minutes off."""
@@ -40,10 +37,7 @@ class RevocationLog:
         self.database = database
         self._revocations = revocations
         self._clock = clock
-        self._told = asyncio.Event()
-        self._asked: dict[int | None, asyncio.Task[_Reading]] = {}
-        """Readings that have not begun, by what is asked for."""
-        self._turn = asyncio.Lock()
+        self._readings: SharedReadings[int | None, _Reading] = SharedReadings(self._read)
 
     def session_revoked(self, session: Session, session_id: str) -> Revocation:
         # A token issued in the same moment may carry a later ``iat``: see ``first_valid_second``.
@@ -81,29 +75,23 @@ class RevocationLog:
     async def tell(self, rows: Iterable[Revocation]) -> None:
         for row in rows:
             await _revoked(row).enter(self._revocations)
-        self._told.set()  # whoever waits looks now
-        self._told = asyncio.Event()
+        self._readings.look()
 
     async def after(self, cursor: str, wait_s: float) -> Changes[Revoked]:
         """What a reader of ``cursor`` (``""``: a newcomer) may not know; waits for news until the last look
         that ``wait_s`` seconds have room for. The cursor says since when the reader was told, and what: it
         is the database's, so any instance can answer it. What the reader knows already may be told again."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + wait_s
+        until = asyncio.get_running_loop().time() + wait_s
         since, known = _parse(cursor)
         if since is not None and since > self._now_s():
             # From a clock that is ahead of ours by more than the overlap: what is news would count as known.
             since = None
         while True:
-            told = self._told
-            reading = await self._reading(since)
-            # All who wait look at the same moments, so that they can share what is read.
-            look_at = (loop.time() // LOOK_S + 1) * LOOK_S
-            if since is None or reading.digest != known or look_at > until:
+            news = self._readings.news
+            reading = await self._readings.of(since)
+            if since is None or reading.digest != known or next_look() > until:
                 break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(look_at):
-                    await told.wait()
+            await self._readings.until_next_look(news)
         return Changes(
             self._cursor(reading, since),
             complete=since is None,
@@ -118,29 +106,16 @@ class RevocationLog:
             return f"{since}-{reading.digest}"
         return f"{oldest}-{_digest([row for row in reading.rows if row.expires_at > oldest + KEPT_TOKEN_S])}"
 
-    async def _reading(self, since: int | None) -> _Reading:
-        """What is dated after ``since``; None: what is in force. Whoever asks before a reading begins shares
-        it: none is answered by one that began before the question, or would miss what was stored between."""
-        task = self._asked.get(since)
-        if task is None:
-            task = self._asked[since] = asyncio.create_task(self._read_in_turn(since))
-            task.add_done_callback(_heard)
-        return await asyncio.shield(task)  # one who hangs up takes it from nobody
-
-    async def _read_in_turn(self, since: int | None) -> _Reading:
-        async with self._turn:
-            del self._asked[since]
-            return await self._read(since)
-
     @reads
     def _read(self, session: Session, since: int | None) -> _Reading:
+        """What is dated after ``since``; None: what is in force."""
         at = self._now_s() if since is None else since + KEPT_TOKEN_S
         rows = repository.current_revocations(session, at)
         return _Reading(rows, _digest(rows))
 
     async def load(self) -> None:
         """At start: everything that still matters."""
-        for row in (await self._reading(None)).rows:
+        for row in (await self._readings.of(None)).rows:
             await _revoked(row).enter(self._revocations)
 
     def _save(self, session: Session, row: Revocation) -> Revocation:
@@ -157,11 +132,6 @@ class RevocationLog:
 
     def _now_s(self) -> int:
         return self._clock.now_ms() // 1000
-
-
-def _heard(task: asyncio.Task[_Reading]) -> None:
-    if not task.cancelled():
-        task.exception()  # it is told to whoever waits; when all have left, to nobody
 
 
 def _member_key(tenant_id: str, user_id: str) -> str:

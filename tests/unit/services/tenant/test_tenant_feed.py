@@ -14,13 +14,13 @@ from tests.unit.services.tenant.roster_world import SECRET, World, operator, run
 
 from yuanlian.contracts.tenant import DIRECTORY_PATH, PLATFORM, SERVICE, Found
 from yuanlian.gateway.service_client import InProcessClient
+from yuanlian.kit import feed as feeds
 from yuanlian.kit.database.database import Database
 from yuanlian.kit.feed import Changes
 from yuanlian.kit.http.app import service_app
 from yuanlian.kit.identity.internal import InternalIdentity
 from yuanlian.kit.identity.principal import system
 from yuanlian.kit.tenancy.directory import Tenant
-from yuanlian.services.tenant.tenants import feed as feeds
 from yuanlian.services.tenant.tenants import repository, routes
 from yuanlian.services.tenant.tenants.feed import PARTS, TenantFeed
 
