@@ -87,9 +87,7 @@ class Authenticator:
         try:
             caller = self._read(scheme, token)
         except AuthenticationError:
-            network = self._network(request)
-            self._failed.check(network)
-            self._failed.count(network)
+            self._failed.count(self._network(request))
             raise
         if scheme == b"Bearer":
             if len(self._known) >= _CACHE_LIMIT:

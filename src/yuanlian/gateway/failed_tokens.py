@@ -21,18 +21,13 @@ class FailedTokens:
         self._limiter = MemoryRateLimiter(clock)
         self._per_minute = per_minute
 
-    def check(self, network: str) -> None:
-        """For one that has failed.
+    def count(self, network: str) -> None:
+        """One has failed.
 
         Raises:
-            LimitReachedError: too many have failed.
+            LimitReachedError: too many have.
         """
         if self._per_minute:
-            decision = self._limiter.look(network, self._per_minute, _WINDOW_MS)
+            decision = self._limiter.hit_at_once(network, self._per_minute, _WINDOW_MS)
             if not decision.allowed:
                 raise refusal(decision)
-
-    def count(self, network: str) -> None:
-        """One has failed."""
-        if self._per_minute:
-            self._limiter.hit_at_once(network, self._per_minute, _WINDOW_MS)

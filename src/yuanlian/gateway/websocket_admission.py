@@ -52,7 +52,6 @@ class Admission:
         try:
             verified = self._verifier.verify(frame.token)
         except AuthenticationError:
-            self._failed.check(network)
             self._failed.count(network)
             raise
         principal = verified.principal

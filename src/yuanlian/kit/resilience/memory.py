@@ -46,16 +46,6 @@ class MemoryRateLimiter:
             self._keep(key, tat)
         return Decision(True, limit, int(free - _ALMOST_ONE), -int((now - tat) // 1000), 0)
 
-    def look(self, key: str, limit: int, window_ms: int) -> Decision:
-        """What ``hit`` would answer; nothing is counted."""
-        now = self._clock.now_ms()
-        interval = window_ms / limit
-        tat = max(self._young.get(key) or self._old.get(key, 0.0), now)
-        free = (now + window_ms - tat) / interval
-        if free < _ALMOST_ONE:
-            return Decision(False, limit, 0, _seconds(tat - now), _seconds((1 - free) * interval))
-        return Decision(True, limit, int(free + 1 - _ALMOST_ONE), _seconds(tat - now), 0)
-
     def _keep(self, key: str, tat: float) -> None:
         """A key that is not among the young ones becomes one."""
         if len(self._young) >= self._capacity:
