@@ -202,7 +202,13 @@ class World:
             self.acknowledged += teacher.acknowledged
         try:
             eventually(self._agrees, within=SETTLED_S)
-            eventually(lambda: self._boards_agree(boards), within=SETTLED_S)
+            try:
+                eventually(lambda: not self._differing(boards), within=SETTLED_S)
+            except AssertionError:
+                ways = [(board.is_alive(), board.resyncs, len(board.days)) for board in boards]
+                raise AssertionError(
+                    f"boards (alive, resyncs, days: {ways}): {self._differing(boards)}"
+                ) from None
         finally:
             supervisor.close()
             for board in boards:
@@ -227,10 +233,16 @@ class World:
         [(waiting,)] = self.query("SELECT count(*) FROM outbox")
         return waiting == 0 and self._told() == self._entitled() and self._counted() == self._days()
 
-    def _boards_agree(self, boards: Sequence[Board]) -> bool:
-        days = self.query("SELECT student_id, version, state FROM attendance_days")
+    def _differing(self, boards: Sequence[Board]) -> dict[str, tuple[Any, Any]]:
+        """By child: the day as it is stored, and as a board shows it."""
+        rows = self.query("SELECT student_id, version, state FROM attendance_days")
+        days = {student: (version, state) for student, version, state in rows}
         shown = {student: day for board in boards for student, day in board.days.items()}
-        return shown == {student: (version, state) for student, version, state in days}
+        return {
+            student: (days.get(student), shown.get(student))
+            for student in {*days, *shown}
+            if days.get(student) != shown.get(student)
+        }
 
     def _verify(self) -> None:
         stored = Counter(row[0] for row in self.query("SELECT event_id FROM attendance_events"))
