@@ -38,8 +38,10 @@ class RabbitMqInstallation:
         self._second_ms = second_ms
         self._buses: list[RabbitMqBus] = []
 
-    def bus(self, **options: Any) -> RabbitMqBus:
-        bus = RabbitMqBus(self.server.url, SystemClock(), **{"second_ms": self._second_ms} | options)
+    def bus(self, *, url: str | None = None, **options: Any) -> RabbitMqBus:
+        """``url``: of what stands before the server."""
+        made: dict[str, Any] = {"clock": SystemClock(), "second_ms": self._second_ms} | options
+        bus = RabbitMqBus(url or self.server.url, **made)
         self._buses.append(bus)
         return bus
 
@@ -94,6 +96,16 @@ class RabbitMqInstallation:
         lane = bus._queues[queue]._lane
         assert lane is not None
         await lane.channel.basic_cancel(queue)
+
+    def half_close(self, bus: RabbitMqBus) -> None:
+        """What consumes says no more, as aiormq does before it closes a connection."""
+        assert bus._link is not None
+        bus._link._writer.write_eof()
+
+    def half_close_publisher(self, bus: RabbitMqBus) -> None:
+        link = bus._publisher._link
+        assert link is not None
+        link._writer.write_eof()
 
     async def close(self) -> None:
         for bus in self._buses:

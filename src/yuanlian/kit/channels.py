@@ -124,6 +124,7 @@ class Channels:
         wanted = {ALIVE, *self._ears}
         new, old = wanted - self._asked, self._asked - wanted
         self._asked = wanted
+        self._open -= old  # who listens to one of them from now on has to wait for it to be begun again
         if new:
             await listener.subscribe(sorted(new))
         if old:
@@ -146,8 +147,11 @@ class Channels:
             self._redis.answers_again()
             for ear in ears:
                 _told(notice.channel, ear.on_open)
-        elif notice.kind == "unsubscribe":
+        elif notice.kind == "unsubscribe" and notice.channel in self._open:
+            # Begun, ended and begun again, and this answers the second of the three.
             self._open.discard(notice.channel)
+            for ear in ears:
+                _told(notice.channel, ear.on_lost)
 
     def _lose(self) -> None:
         lost, self._open, self._asked = self._open, set(), set()

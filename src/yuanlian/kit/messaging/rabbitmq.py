@@ -163,10 +163,15 @@ class RabbitMqBus:
                 continue
             try:
                 self._link = await self._consume()
-            except BusError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, consuming has to come back
                 failures += 1
                 pause = pause_after(failures)
-                _log.warning("nothing is consumed", error=reason(error), retry_in_s=pause)
+                _log.warning(
+                    "nothing is consumed",
+                    error=reason(error),
+                    retry_in_s=pause,
+                    exc_info=not isinstance(error, BusError),
+                )
                 await self._stopped.within(pause)
             else:
                 failures = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -11,7 +12,6 @@ import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.connection import DEFAULT_PORTS, TransportFactory
 from aiormq.exceptions import (
-    AMQPError,
     ChannelAccessRefused,
     ChannelPreconditionFailed,
     InvalidFrameError,
@@ -253,7 +253,12 @@ class Link:
         return (frame_max or 131072) - wire.FRAME_OVERHEAD
 
     def write(self, frames: bytes) -> None:
-        self._writer.write(frames)
+        """On a connection that is lost, or about to be, nothing is written; its lanes are told."""
+        try:
+            self._writer.write(frames)
+        except RuntimeError:
+            # aiormq ends its side of a connection that closes (``write_eof``) before it says so to anybody.
+            self.drop()
 
     async def drain(self) -> None:
         """Raises:
@@ -270,8 +275,9 @@ class Link:
         self._on_lost()
 
     async def close(self) -> None:
-        if not self._connection.is_closed:
-            await self._connection.close()
+        """Raises nothing: it is closed, or was lost already."""
+        with contextlib.suppress(BusUnavailableError):
+            await asked(self._connection.close())
         self._on_lost()
 
     def _drop(self, lane: Lane) -> None:
@@ -297,7 +303,8 @@ async def asked(answer: Awaitable[T]) -> T:
         return await answer
     except _REFUSALS:
         raise
-    except (AMQPError, OSError, RuntimeError) as error:
+    except Exception as error:
+        # Of any kind: whoever waits as the connection is lost may hear of it as a bare ``Exception``.
         raise BusUnavailableError(f"{type(error).__name__}: {error}") from error
     except asyncio.CancelledError as error:
         task = asyncio.current_task()

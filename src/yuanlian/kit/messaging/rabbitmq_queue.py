@@ -104,7 +104,13 @@ class RabbitMqQueue:
                 await self._wake.within(3600)
                 continue
             size = min(len(self._ready), self._limit)
-            await self._take([self._ready.popleft() for _ in range(size)])
+            batch = [self._ready.popleft() for _ in range(size)]
+            try:
+                await self._take(batch)
+            except Exception:  # noqa: BLE001 - whatever it was, nothing is settled: the batch comes again
+                self._failures += 1
+                _log.exception("queue stands still", queue=self.name, retry_in_s=pause_after(self._failures))
+                batch[0].lane.close()
             if self._failures:
                 await self._stopped.within(pause_after(self._failures))
             elif len(self._ready) < self._limit:

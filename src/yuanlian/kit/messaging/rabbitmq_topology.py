@@ -49,7 +49,7 @@ async def declare(link: Link, bindings: Bindings, second_ms: int) -> None:
     channel = await link.channel()
     for name, kind in _EXCHANGES.items():
         await _checked(channel.exchange_declare(name, exchange_type=kind, durable=True), f"exchange {name}")
-    await channel.close()
+    await asked(channel.close())
     await asyncio.gather(
         *(_declare_family(link, queue, types, second_ms) for queue, types in bindings.items())
     )
@@ -64,7 +64,7 @@ async def _declare_family(link: Link, queue: str, types: Sequence[str], second_m
     await _declare(channel, queue, {"x-delivery-limit": RETURNS, **_leads_to(dead(queue))})
     for exchange, key in ((DIRECT, queue), (FANOUT, ""), *((TOPIC, type_) for type_ in types)):
         await _checked(channel.queue_bind(queue, exchange, key), f"binding of {queue} to {exchange}")
-    await channel.close()
+    await asked(channel.close())
 
 
 async def consumed(link: Link, queues: Iterable[str]) -> bool:
@@ -76,8 +76,7 @@ async def consumed(link: Link, queues: Iterable[str]) -> bool:
             if not found.consumer_count:
                 return False
     finally:
-        if not channel.is_closed:
-            await channel.close()
+        await asked(channel.close())
     return True
 
 

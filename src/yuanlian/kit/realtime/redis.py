@@ -214,7 +214,6 @@ class _Mirror:
             self._early.append(message)
             return
         if not self._take(message):
-            self.complete.clear()
             self._catch_up()  # finds this event too
 
     def _take(self, message: bytes) -> bool:
@@ -239,6 +238,7 @@ class _Mirror:
         return Event(self._tenant_id, event.channels, message)
 
     def _catch_up(self) -> None:
+        self.complete.clear()  # what is heard meanwhile comes after what is found
         if self._task is not None:
             self._task.cancel()
         self._task = asyncio.ensure_future(self._fill())
