@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import random
 from collections.abc import Callable, Collection, Iterable
 from time import monotonic
@@ -88,6 +90,7 @@ class Cluster:
         self.usable: tuple[Member, ...] = ()
         self._leaving: set[Member] = set()
         self.members: dict[Address, Member] = {}
+        self.members_changed = asyncio.Event()
 
     def follow(self, addresses: Iterable[Address]) -> None:
         """These are the instances now. Those that stay keep their connections and their standing; those
@@ -104,6 +107,7 @@ class Cluster:
         for address in wanted:
             if address not in self.members:
                 self.members[address] = Member(address, Pool(address.host, address.port, self._limits))
+        self.members_changed.set()
         self._judge()
 
     def choose(self, route: str, avoid: Collection[Member] = ()) -> Member | None:
@@ -158,15 +162,18 @@ class Cluster:
             member.healthy = healthy
             self._judge()
 
-    def sweep(self) -> None:
-        """Once in a while: ends ejections and what has waited too long."""
+    def sweep(self) -> float:
+        """Once in a while: ends ejections and what has waited too long. After how many seconds there is
+        something to end, as far as is known now."""
         now = self._clock()
-        if self._ejector.release([member.record for member in self.members.values()], now):
+        records = [member.record for member in self.members.values()]
+        if self._ejector.release(records, now):
             self._judge()
-        for member in (*self.members.values(), *self._leaving):
-            member.pool.check_deadlines(now)
+        due = [record.until for record in records if record.ejected]
+        due += [member.pool.check_deadlines(now) for member in (*self.members.values(), *self._leaving)]
         if self._leaving:
             self._leaving = {member for member in self._leaving if member.pool.in_use}
+        return min(due, default=math.inf) - now
 
     def stop(self) -> None:
         """Whatever is still under way ends now."""

@@ -6,6 +6,7 @@ Source: HAProxy's ``rise``, ``fall`` and ``fastinter``. Which instances are used
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -68,8 +69,11 @@ class HealthChecks:
         """Until cancelled. Each instance has checks of its own, so that one that hangs holds up none."""
         try:
             while True:
+                self._cluster.members_changed.clear()
                 self._follow()
-                await asyncio.sleep(self._policy.doubt_s)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._policy.interval_s):
+                        await self._cluster.members_changed.wait()
         finally:
             for keeper in self._keepers.values():
                 keeper.cancel()

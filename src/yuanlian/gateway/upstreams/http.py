@@ -36,6 +36,8 @@ from yuanlian.kit.resilience.retry import RetryBudget, RetryPolicy
 
 _log = structlog.get_logger("gateway")
 _SWEEP_S = 0.05
+_LONGEST_PAUSE_S = 0.25
+"""Between two looks at deadlines: how late the end of a shorter time-out may be noticed, of others ``_SWEEP_S``."""
 _MOST_INSTANCES = 3
 """How many may refuse a connection before a request is given up."""
 
@@ -295,7 +297,9 @@ class HttpUpstream(PromptUpstream):
         )
 
     async def _sweep(self) -> None:
-        """One look at all deadlines now and then costs less than a timer for each request."""
+        """One look at all deadlines now and then costs less than a timer for each request. Most looks find
+        nothing due for seconds, and then the next may wait: every wake of a process that idles costs."""
+        pause = _SWEEP_S
         while True:
-            await asyncio.sleep(_SWEEP_S)
-            self.cluster.sweep()
+            await asyncio.sleep(pause)
+            pause = min(max(self.cluster.sweep(), _SWEEP_S), _LONGEST_PAUSE_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import select
 from collections import deque
 from dataclasses import dataclass
@@ -153,9 +154,11 @@ class Pool:
     def in_use(self) -> bool:
         return bool(self._living or self._connecting or self._waiting)
 
-    def check_deadlines(self, now: float) -> None:
+    def check_deadlines(self, now: float) -> float:
+        """When the next of them is due, at the earliest."""
         for connection in tuple(self._living):
             connection.check_deadline(now)
+        return min((connection.deadline for connection in self._living), default=math.inf)
 
     def close(self) -> None:
         """Idle connections close now, the others when their answer is whole."""

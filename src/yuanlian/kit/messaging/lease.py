@@ -41,6 +41,11 @@ class RelayLease:
         self._ask_at = now + self._ttl_s / 3
         return self._held
 
+    @property
+    def fresh_s(self) -> float:
+        """For so many seconds ``held`` says the same without asking."""
+        return max(self._ask_at - asyncio.get_running_loop().time(), 0.0)
+
     async def release(self) -> None:
         """The next may have it at once."""
         if self._held:

@@ -139,7 +139,7 @@ class Relay:
             error, self._error = self._error, None
             raise error
         if self._lease is not None and not await self._lease.held():
-            await self._stand_by()
+            await self._stand_by(self._lease)
             return
         was_added = self._added
         entries = await self._look()
@@ -150,11 +150,12 @@ class Relay:
             # A wake may come a moment before its commit is visible: then look again, soon at first.
             self._patience = RECHECK if was_added else min(self._patience * 4, self._poll)
 
-    async def _stand_by(self) -> None:
+    async def _stand_by(self, lease: RelayLease) -> None:
         """Another relay publishes what is added here."""
         self._added = self._more = False
         self._patience = self._poll
         await self._forget_settled()
+        await self._stopped.within(lease.fresh_s)
 
     async def _forget_settled(self) -> None:
         settled = self._settled
