@@ -37,7 +37,7 @@ from yuanlian.kit.resilience.retry import RetryBudget, RetryPolicy
 _log = structlog.get_logger("gateway")
 _SWEEP_S = 0.05
 _LONGEST_PAUSE_S = 0.25
-"""Between two looks at deadlines. The end of a shorter time-out is noticed up to so late, others ``_SWEEP_S``."""
+"""Between two looks at deadlines: what was to end sooner ends up to so late, the rest ``_SWEEP_S``."""
 _MOST_INSTANCES = 3
 """How many may refuse a connection before a request is given up."""
 
