@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import structlog
@@ -638,10 +639,44 @@ def test_a_redis_that_came_back_from_an_old_snapshot_begins_a_new_epoch(own_stag
     own_stage.run(scenario)
 
 
+def test_a_master_that_is_one_again_without_a_restart_begins_a_new_epoch(
+    own_stage: Any, tmp_path: Path
+) -> None:
+    """It gave its place to a replica that lacked its last events, and nobody asked that one."""
+    master, replica = own_stage.server, RedisServer(tmp_path / "replica")
+
+    async def scenario() -> None:
+        hub, listener = await own_stage.hub(), Listener()
+        hub.attach(listener, ["tenant"])
+        await hub.publish([event(1)])
+        await follows(replica, master)
+        replica.ask("REPLICAOF", "NO", "ONE")
+        await hub.publish([event(2), event(3)])
+        await follows(master, replica)
+        master.ask("REPLICAOF", "NO", "ONE")
+        await hub.hub.publish([event(12)])
+        await until(lambda: listener.resyncs == 1)
+        await fresh_process_refuses(own_stage, listener.cursors)
+
+    replica.start()
+    try:
+        own_stage.run(scenario)
+    finally:
+        replica.stop()
+
+
+async def follows(follower: RedisServer, leader: RedisServer) -> None:
+    """Returns when it has the leader's data."""
+    leader.ask("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    follower.ask("CONFIG", "SET", "masterauth", urlsplit(leader.url).password or "")
+    follower.ask("REPLICAOF", "127.0.0.1", str(leader.port))
+    await until(lambda: b"master_link_status:up" in follower.ask("INFO", "replication"))
+
+
 async def promoted(redis: Redis, tenant: str, sequence: int) -> None:
     """The tenant's data as a promoted replica has them, which lacks what came after ``sequence``."""
     meta, log = _keys(tenant)
-    await redis.execute("HSET", meta, "run", "of-the-server-that-failed", "sequence", sequence)
+    await redis.execute("HSET", meta, "line", "of-the-server-that-failed", "sequence", sequence)
     kept = await redis.execute("XRANGE", log, "-", sequence)
     await redis.execute("DEL", log)
     for id_, fields in kept:
