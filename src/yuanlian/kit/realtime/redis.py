@@ -33,8 +33,8 @@ NOWHERE = "0-0"
 
 _log = structlog.get_logger("realtime")
 
-# KEYS: meta (line, epoch, sequence), log (a stream whose ids are the sequence). ARGV[1]: the epoch that begins
-# when there is none yet, or when the one there is belongs to another line of data: a server has a new
+# KEYS: meta (line, epoch, sequence), log (a stream whose ids are the sequence). ARGV[1]: the epoch that
+# begins when there is none yet, or when the one there is belongs to another line of data: a server has a new
 # replication id each time it becomes master, and so after each start.
 _EPOCH = """
 local line = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or 'unnamed'
@@ -93,8 +93,8 @@ class RedisHub:
     the bus tries again) and connections stay; when it is back they get what they missed, in order, or
     are told to read anew.
 
-    An epoch belongs to one server for as long as it is master: after a failover, a restart from a snapshot or a
-    move of the tenant's slot a new one begins, with whatever is asked first. So two events do not have one
+    An epoch belongs to one server for as long as it is master: after a failover, a restart from a snapshot or
+    a move of the tenant's slot a new one begins, with whatever is asked first. So two events do not have one
     cursor when the last numbers a failed master gave were not replicated; followers read anew, and cursors
     of before do not resume. An event that a failed master has acknowledged and not replicated is lost only
     to whom it had not told; reading anew shows what it was about."""
