@@ -17,6 +17,7 @@ from yuanlian.gateway.observer import Observer
 from yuanlian.gateway.peers import Peers, nobody
 from yuanlian.gateway.secure import SecureHandler
 from yuanlian.gateway.tls_listener import TlsListener, bound
+from yuanlian.kit.resilience.keeping import kept
 
 _OWN = -1
 BACKLOG = 4096
@@ -132,7 +133,7 @@ class GatewayServer:
 
     def _begin(self) -> None:
         if self._sweeper is None:
-            self._sweeper = asyncio.create_task(self._sweep())
+            self._sweeper = asyncio.create_task(kept("deadlines of clients", self._sweep))
 
     def _drain(self, stopped: float) -> int:
         """Lets go whoever can; returns how many are left, handshakes under way included."""

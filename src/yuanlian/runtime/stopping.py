@@ -8,11 +8,13 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import structlog
 
 from yuanlian.kit.resilience.deadline import Deadline
+from yuanlian.kit.resilience.keeping import kept
 
 LAST_GRACE_S = 0.2
 """What a part may take to end when requests have used up all of ``drain_s``."""
@@ -93,11 +95,8 @@ def heeding_hangups(stop: Stop, reload: Chore) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def beside(chores: Iterable[Chore]) -> AsyncIterator[None]:
-    """What goes on beside the requests, and ends with them; one that ends before, for an error of its own,
-    is told at once."""
-    tasks = [asyncio.create_task(chore()) for chore in chores]
-    for task in tasks:
-        task.add_done_callback(_ended)
+    """What goes on beside the requests, and ends with them; what fails is told and begun anew."""
+    tasks = [asyncio.create_task(kept(_name_of(chore), chore)) for chore in chores]
     try:
         yield
     finally:
@@ -106,9 +105,9 @@ async def beside(chores: Iterable[Chore]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _ended(chore: asyncio.Task[None]) -> None:
-    if not chore.cancelled() and (error := chore.exception()) is not None:
-        _log.critical("a chore ended", exc_info=error)
+def _name_of(chore: Chore) -> str:
+    work = chore.func if isinstance(chore, partial) else chore
+    return f"{work.__module__}.{work.__qualname__}"
 
 
 async def one_after_another(chores: Iterable[Chore]) -> None:

@@ -11,6 +11,7 @@ import structlog
 
 from yuanlian.gateway.upstreams.cluster import Address
 from yuanlian.kit.registry.registry import Instance, Registry
+from yuanlian.kit.resilience.keeping import kept
 
 Listener = Callable[[Sequence[Address]], None]
 
@@ -60,7 +61,7 @@ class RegisteredInstances:
     async def start(self, listener: Listener) -> None:
         self._stop = self._registry.watch(self._name, lambda living: listener(_ready(living)))
         await self._ask(listener)
-        self._task = asyncio.create_task(self._poll(listener))
+        self._task = asyncio.create_task(kept(f"instances of {self._name}", lambda: self._poll(listener)))
 
     async def stop(self) -> None:
         self._stop()

@@ -78,6 +78,7 @@ class HealthChecks:
             for keeper in self._keepers.values():
                 keeper.cancel()
             await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+            self._keepers.clear()
 
     def _follow(self) -> None:
         members = set(self._cluster.members.values())

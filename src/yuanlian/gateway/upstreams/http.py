@@ -8,9 +8,9 @@ its deadline and the budget of the service.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
@@ -32,6 +32,7 @@ from yuanlian.gateway.upstreams.upstream import (
 )
 from yuanlian.kit.errors import ServiceUnavailableError
 from yuanlian.kit.resilience.breaker import CircuitBreaker
+from yuanlian.kit.resilience.keeping import kept
 from yuanlian.kit.resilience.retry import RetryBudget, RetryPolicy
 
 _log = structlog.get_logger("gateway")
@@ -90,10 +91,10 @@ class HttpUpstream(PromptUpstream):
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         await self._source.start(self.cluster.follow)
-        self._begin(self._sweep())
+        self._begin("deadlines", self._sweep)
         if self._health is not None:
             checks = HealthChecks(self.cluster, self._health, self._is_healthy)
-            self._begin(checks.run())
+            self._begin("health checks", checks.run)
 
     async def stop(self) -> None:
         try:
@@ -266,14 +267,8 @@ class HttpUpstream(PromptUpstream):
             connection.abandon(answer)
             raise
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        task.add_done_callback(self._ended)
-        self._tasks.add(task)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.critical("upstream keeper ended", service=self.name, exc_info=error)
+    def _begin(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        self._tasks.add(asyncio.create_task(kept(f"{what} of {self.name}", work)))
 
     async def _is_healthy(self, member: Member) -> bool | None:
         assert self._health is not None  # else nobody asks

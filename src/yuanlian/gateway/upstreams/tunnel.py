@@ -33,6 +33,7 @@ from yuanlian.kit.errors import (
 )
 from yuanlian.kit.identity.revocation import Revocations
 from yuanlian.kit.observe.entry import AccessLine
+from yuanlian.kit.resilience.keeping import kept
 from yuanlian.kit.tenancy.directory import Tenant, TenantDirectory
 
 _log = structlog.get_logger("gateway")
@@ -110,7 +111,7 @@ class Tunnels:
         self._observer.connection_opened("websocket")
         tunnel.start(self._refuse if full else self._let_in, self._clock)
         if self._sweeping is None:
-            self._sweeping = asyncio.create_task(self._sweep())
+            self._sweeping = asyncio.create_task(kept("deadlines of tunnels", self._sweep))
         return tunnel.client
 
     async def stop(self, timeout_s: float = 2.0) -> None:

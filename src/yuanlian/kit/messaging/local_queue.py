@@ -19,7 +19,8 @@ from yuanlian.kit.messaging.hand_over import HandOver
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import StoredDelivery
 from yuanlian.kit.messaging.settlement import Buried, NewDelivery, Settlement
-from yuanlian.kit.messaging.waiting import Signal, pause_after
+from yuanlian.kit.messaging.waiting import Signal
+from yuanlian.kit.resilience.keeping import pause_after
 
 READY_LIMIT = 1024
 """Deliveries held in memory per queue; more wait in the table."""

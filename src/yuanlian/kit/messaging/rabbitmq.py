@@ -17,7 +17,8 @@ from yuanlian.kit.messaging.rabbitmq_channel import SET_UP_S, Link, address
 from yuanlian.kit.messaging.rabbitmq_parcels import addressed
 from yuanlian.kit.messaging.rabbitmq_publisher import CONFIRM_S, Publisher
 from yuanlian.kit.messaging.rabbitmq_queue import RabbitMqQueue
-from yuanlian.kit.messaging.waiting import Signal, pause_after
+from yuanlian.kit.messaging.waiting import Signal
+from yuanlian.kit.resilience.keeping import pause_after
 
 CHECK_S = 30.0
 

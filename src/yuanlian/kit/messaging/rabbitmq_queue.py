@@ -22,7 +22,8 @@ from yuanlian.kit.messaging.rabbitmq_channel import Lane, Link, asked
 from yuanlian.kit.messaging.rabbitmq_parcels import ATTEMPT, dead_letter, retried
 from yuanlian.kit.messaging.rabbitmq_publisher import Parcel, Publisher
 from yuanlian.kit.messaging.repository import decode
-from yuanlian.kit.messaging.waiting import Signal, pause_after
+from yuanlian.kit.messaging.waiting import Signal
+from yuanlian.kit.resilience.keeping import pause_after
 
 PREFETCH_BATCHES = 4
 """Batches that RabbitMQ may have handed out and not yet heard of: one at hand, the others on their way."""

@@ -18,7 +18,8 @@ from yuanlian.kit.messaging.delivery import reason
 from yuanlian.kit.messaging.lease import RelayLease
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import OutboxEntry
-from yuanlian.kit.messaging.waiting import Signal, pause_after
+from yuanlian.kit.messaging.waiting import Signal
+from yuanlian.kit.resilience.keeping import pause_after
 
 BATCH = 500
 IN_FLIGHT = 1000

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-FIRST_PAUSE = 0.1
-MAX_PAUSE = 5.0
-
 
 class Signal:
     """An event that one task at a time waits for, for so long at most.
@@ -49,8 +46,3 @@ class Signal:
 def _end(waiter: asyncio.Future[bool], is_set: bool) -> None:
     if not waiter.done():
         waiter.set_result(is_set)
-
-
-def pause_after(failures: int) -> float:
-    """Seconds to stand still after so many failures in a row: doubling, at most 5."""
-    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), MAX_PAUSE)
