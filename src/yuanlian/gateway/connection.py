@@ -261,11 +261,11 @@ class HttpConnection(FlowControl):
     def _hand_over(self, upgrade: Upgrade) -> None:
         if self.transport is None or self.transport.is_closing():
             return
-        transport, self.transport = self.transport.release(), None
-        self._deaf = True
+        transport = self.transport.release()
+        protocol = upgrade.handler.accept(transport, upgrade.request, upgrade.leftover)
+        self.transport, self._deaf = None, True
         self._intake.end()
         self._observer.connection_closed("http")
-        protocol = upgrade.handler.accept(transport, upgrade.request, upgrade.leftover)
         transport.set_protocol(self._peers.upgraded(protocol, self._peer))
         transport.resume_reading()
 

@@ -483,6 +483,25 @@ def test_a_websocket_takes_the_connection_over_with_what_was_sent_behind_the_req
     run(scenario)
 
 
+class _Failing:
+    def accept(self, transport: asyncio.Transport, request: Request, leftover: bytes) -> asyncio.Protocol:
+        raise RuntimeError("it must not, and did")
+
+
+def test_a_connection_that_nobody_takes_over_is_ended() -> None:
+    async def scenario() -> None:
+        async with edge(websocket=_Failing()) as e:
+            reader, writer = await asyncio.open_connection("127.0.0.1", e.port)
+            writer.write(UPGRADE)
+            try:
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+            finally:
+                writer.close()
+            assert (e.observer.open, len(e.server._connections)) == (0, 0)
+
+    run(scenario)
+
+
 def test_an_upgrade_that_nobody_offers_is_ignored() -> None:
     async def scenario() -> None:
         async with edge(websocket=_Shouting()) as e:
