@@ -12,19 +12,22 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache, partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import cachebox
 import msgspec
 import structlog
 
-from yuanlian.kit.caching.keys import escaped, prefix
+from yuanlian.kit.caching.keys import prefix
 from yuanlian.kit.caching.store import Found, Store
 from yuanlian.kit.errors import ServiceUnavailableError
 from yuanlian.kit.tenancy.scope import current_tenant
 
 T = TypeVar("T")
 Load = Callable[[], Awaitable[T | None]]
+_Key = tuple[str, str, int]
+"""Prefix, id, generation. Not one text: that would be made, and its hash taken, for every hit."""
 
 LOCAL_S = 60.0
 """Longest life in memory: what an invalidation that was never heard can cost."""
@@ -63,12 +66,13 @@ class Cache:
 
     def __init__(self, store: Store | None = None, *, size: int = 10_000) -> None:
         self.store = store
-        self._local: cachebox.LRUCache[str, _Entry] = cachebox.LRUCache(size)
+        self._local: cachebox.LRUCache[_Key, _Entry] = cachebox.LRUCache(size)
+        self.recall: Callable[[_Key], _Entry | None] = self._local.get
         self._generations: dict[str, int] = {}
         self._generation = 0
         self._forgotten = 0
         self._versions: dict[str, tuple[int, float]] = {}
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[_Key, _Flight] = {}
         self._hears = store is None
         self._owed: set[tuple[str, str | None]] = set()
         self._settling: asyncio.Task[None] | None = None
@@ -99,13 +103,10 @@ class Cache:
 
     # --- the first level ----------------------------------------------------------------------
 
-    def key(self, prefix: str, id_: str) -> str:
-        return f"{prefix}:{id_}:{self._generations.get(prefix, 0)}"
+    def key(self, prefix: str, id_: str) -> _Key:
+        return prefix, id_, self._generations.get(prefix, 0)
 
-    def recall(self, key: str) -> _Entry | None:
-        return self._local.get(key)
-
-    def keep(self, key: str, value: Any, fresh_s: float, stale_s: float) -> None:
+    def keep(self, key: _Key, value: Any, fresh_s: float, stale_s: float) -> None:
         fresh_s = min(fresh_s, LOCAL_S if self._hears else DEAF_S)
         now = time.monotonic()
         self._local[key] = _Entry(value, now + fresh_s, now + fresh_s + stale_s)
@@ -133,7 +134,7 @@ class Cache:
         self._versions.clear()
         self._forgotten += 1
 
-    def _overtake(self, which: Callable[[str, _Flight], bool]) -> None:
+    def _overtake(self, which: Callable[[_Key, _Flight], bool]) -> None:
         for key, flight in [item for item in self._flights.items() if which(*item)]:
             flight.overtaken = True
             del self._flights[key]
@@ -178,7 +179,7 @@ class Cache:
 
     # --- loading ------------------------------------------------------------------------------
 
-    async def once(self, key: str, prefix: str, work: Callable[[_Flight], Awaitable[T]]) -> T:
+    async def once(self, key: _Key, prefix: str, work: Callable[[_Flight], Awaitable[T]]) -> T:
         """Everybody who asks for ``key`` while it is loaded gets what that load brings."""
         flight = self._flights.get(key)
         if flight is None:
@@ -190,7 +191,7 @@ class Cache:
         result: T = await asyncio.shield(flight.task)
         return result
 
-    def _land(self, key: str, flight: _Flight) -> None:
+    def _land(self, key: _Key, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
         if flight.task is not None and not flight.task.cancelled():
@@ -227,8 +228,9 @@ class Space(Generic[T]):
         shared: bool,
     ) -> None:
         self._cache = cache
-        self._service = service
         self._resource = resource
+        # By tenant; a key of one argument is the argument itself.
+        self._prefix_of = lru_cache(10_000)(partial(prefix, service, resource))
         self._decoder: msgspec.msgpack.Decoder[T | None] = msgspec.msgpack.Decoder(type_ | None)
         self._ttl_s = ttl_s
         self._negative_s = negative_s
@@ -242,7 +244,6 @@ class Space(Generic[T]):
             TenantRequiredError: outside a tenant's scope. Whatever ``load`` raises, when nothing older
             can be served instead.
         """
-        id_ = escaped(id_) if ":" in id_ or "{" in id_ or "}" in id_ or "%" in id_ else id_
         space = self._prefix()
         key = self._cache.key(space, id_)
         entry = self._cache.recall(key)
@@ -255,17 +256,17 @@ class Space(Generic[T]):
 
     async def drop(self, id_: str) -> None:
         """Forgets one value everywhere; call it after the change is committed."""
-        await self._cache.invalidate(self._prefix(), escaped(id_))
+        await self._cache.invalidate(self._prefix(), id_)
 
     async def drop_all(self) -> None:
         """Forgets the tenant's values of this resource everywhere; costs the same for one and for many."""
         await self._cache.invalidate(self._prefix(), None)
 
     def _prefix(self) -> str:
-        return prefix(self._service, None if self._shared else current_tenant(), self._resource)
+        return self._prefix_of(None if self._shared else current_tenant())
 
     async def _find(
-        self, flight: _Flight, key: str, space: str, id_: str, load: Load[T], old: _Entry | None
+        self, flight: _Flight, key: _Key, space: str, id_: str, load: Load[T], old: _Entry | None
     ) -> T | None:
         fresh_s = self._ttl_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - only spreads
         try:
@@ -276,7 +277,7 @@ class Space(Generic[T]):
         except Exception:
             if old is None or old.stale_until < time.monotonic():
                 raise
-            _log.warning("source failed, an older value is served", key=key, exc_info=True)
+            _log.warning("source failed, an older value is served", key=f"{space}:{id_}", exc_info=True)
             stale: T | None = old.value
             return stale
         if fresh and not flight.overtaken:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 SHARED = "common"
 _SPECIAL = re.compile(r"[%:{}]")
@@ -14,8 +13,7 @@ def escaped(part: str) -> str:
     return _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", part)
 
 
-@lru_cache(maxsize=10_000)
-def prefix(service: str, tenant_id: str | None, resource: str) -> str:
+def prefix(service: str, resource: str, tenant_id: str | None) -> str:
     """What the keys of one tenant's resource begin with; ``tenant_id`` None: it belongs to no tenant."""
     if tenant_id is None:
         return f"{SHARED}:{escaped(resource)}"

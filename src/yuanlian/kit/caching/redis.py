@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from yuanlian.kit.caching.keys import escaped
 from yuanlian.kit.caching.store import Found, Invalidated
 from yuanlian.kit.channels import Channels
 from yuanlian.kit.redis import Redis, Script
@@ -108,7 +109,7 @@ class RedisStore:
 
 
 def _key(prefix: str, id_: str, version: int) -> str:
-    return f"{prefix}:{id_}:v{version}"
+    return f"{prefix}:{escaped(id_)}:v{version}"
 
 
 def _lock(key: str) -> str:

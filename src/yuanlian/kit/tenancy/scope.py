@@ -29,6 +29,8 @@ class Scope:
     kind: ScopeKind
     tenants: frozenset[str]
     reason: str = ""
+    tenant: str = ""
+    """The one of a ``tenant`` scope."""
 
     def admits(self, tenant_id: str) -> bool:
         return self.kind == "across" or tenant_id in self.tenants
@@ -50,16 +52,16 @@ def current_tenant() -> str:
     Raises:
         TenantRequiredError: there is none, or the work spans several.
     """
-    scope = current_scope()
-    if scope.kind != "tenant":
+    scope = _scope.get()
+    if scope is None or not scope.tenant:
         raise TenantRequiredError
-    return next(iter(scope.tenants))
+    return scope.tenant
 
 
 def tenant_if_one() -> str | None:
     """The one tenant of this work, for logs: none is not an error there."""
     scope = _scope.get()
-    return next(iter(scope.tenants)) if scope is not None and scope.kind == "tenant" else None
+    return scope.tenant or None if scope is not None else None
 
 
 @contextmanager
@@ -84,7 +86,7 @@ leave_tenant = _scope.reset
 def _tenant(tenant_id: str) -> Scope:
     if not tenant_id:
         raise TenantRequiredError
-    return Scope("tenant", frozenset((tenant_id,)))
+    return Scope("tenant", frozenset((tenant_id,)), tenant=tenant_id)
 
 
 @contextmanager
