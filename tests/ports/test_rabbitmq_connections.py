@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import aiormq
 import pytest
 from structlog.testing import capture_logs
 from tests.ports.bus_suite import Consumer, ids, messages, until, until_dead
@@ -19,6 +20,7 @@ from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.errors import ConflictError
 from yuanlian.kit.messaging.bus import Bus, BusUnavailableError, Subscription
 from yuanlian.kit.messaging.message import Message
+from yuanlian.kit.messaging.repository import encode
 
 pytestmark = pytest.mark.servers
 
@@ -116,11 +118,13 @@ def test_publishing_on_a_connection_that_has_ended_its_side_fails_and_the_next_s
     play(installation, scenario)
 
 
-def test_what_nobody_expected_is_logged_and_the_queue_goes_on(installation: RabbitMqInstallation) -> None:
-    """Here a clock that fails as a message is buried."""
+def test_what_nobody_expected_is_logged_and_holds_up_neither_the_queue_nor_its_batch(
+    installation: RabbitMqInstallation,
+) -> None:
+    """Here a clock that fails when a message is to be buried: with its batch, alone, and once more."""
 
     class Clock(SystemClock):
-        failures = 1
+        failures = 3
 
         def now_ms(self) -> int:
             if self.failures:
@@ -129,20 +133,42 @@ def test_what_nobody_expected_is_logged_and_the_queue_goes_on(installation: Rabb
             return super().now_ms()
 
     async def scenario() -> None:
-        poison, good = messages(2)
-        consumer = Consumer()
-        consumer.fail_with[poison.id] = [ConflictError(), ConflictError()]
+        sent = messages(5)
+        poison, consumer = sent[2], Consumer()
+        consumer.fail_with[poison.id] = [ConflictError() for _ in range(10)]
         bus = installation.bus(clock=Clock())
         bus.subscribe(Subscription("q", ("thing.happened",), consumer))
         await bus.start()
+        link = bus._link
         with capture_logs() as logs:
-            await bus.publish([poison])
+            await bus.publish(sent)
             (dead,) = await until_dead(installation, bus, 1)
+        await until(lambda: {*ids(sent)} - {*consumer.seen} == {poison.id})
+        assert dead.message_id == poison.id
+        assert bus._link is link, "its connection serves other queues, too"
+        assert {log["log_level"] for log in logs if "settled" in log["event"]} == {"error"}
+        await bus.stop()
+
+    play(installation, scenario)
+
+
+def test_what_cannot_be_read_for_whatever_reason_is_buried(installation: RabbitMqInstallation) -> None:
+    async def scenario() -> None:
+        consumer = Consumer()
+        bus = installation.bus()
+        bus.subscribe(Subscription("q", ("thing.happened",), consumer))
+        await bus.start()
+        (good,) = messages(1)
+        nested = encode(good).replace('{"n":0}', '{"n":' * 20_000 + "0" + "}" * 20_000)
+        connection = await aiormq.connect(installation.server.url)
+        channel = await connection.channel()
+        await channel.basic_publish(nested.encode(), routing_key="q")
+        await connection.close()
         await bus.publish([good])
+        (dead,) = await until_dead(installation, bus, 1)
+        assert "RecursionError" in dead.reason
         await until(lambda: consumer.seen == [good.id])
         await bus.stop()
-        assert dead.message_id == poison.id
-        assert [log["log_level"] for log in logs if log["event"] == "queue stands still"] == ["error"]
 
     play(installation, scenario)
 

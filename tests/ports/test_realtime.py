@@ -646,12 +646,15 @@ def test_a_master_that_is_one_again_without_a_restart_begins_a_new_epoch(
     master, replica = own_stage.server, RedisServer(tmp_path / "replica")
 
     async def scenario() -> None:
+        await follows(replica, master)  # before anything else: its coming gives the master another id
         hub, listener = await own_stage.hub(), Listener()
         hub.attach(listener, ["tenant"])
         await hub.publish([event(1)])
-        await follows(replica, master)
+        meta, _ = _keys("a")
+        await until(lambda: replica.ask("HGET", meta, "sequence") == b"$1\r\n1\r\n")
         replica.ask("REPLICAOF", "NO", "ONE")
         await hub.publish([event(2), event(3)])
+        assert (listener.numbers, listener.resyncs) == ([1, 2, 3], 0)
         await follows(master, replica)
         master.ask("REPLICAOF", "NO", "ONE")
         await hub.hub.publish([event(12)])

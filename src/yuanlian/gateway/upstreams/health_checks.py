@@ -6,13 +6,14 @@ Source: HAProxy's ``rise``, ``fall`` and ``fastinter``. Which instances are used
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from yuanlian.gateway.upstreams.cluster import Cluster, Member
 from yuanlian.gateway.upstreams.upstream import UpstreamRequest
+from yuanlian.kit.resilience.keeping import kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class Standing:
 
     __slots__ = ("_against", "healthy")
 
-    def __init__(self) -> None:
-        self.healthy = True
+    def __init__(self, *, healthy: bool = True) -> None:
+        self.healthy = healthy
         self._against = 0
 
     @property
@@ -71,9 +72,7 @@ class HealthChecks:
             while True:
                 self._cluster.members_changed.clear()
                 self._follow()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._policy.interval_s):
-                        await self._cluster.members_changed.wait()
+                await self._cluster.members_changed.wait()
         finally:
             for keeper in self._keepers.values():
                 keeper.cancel()
@@ -84,16 +83,14 @@ class HealthChecks:
         members = set(self._cluster.members.values())
         for member in [member for member in self._keepers if member not in members]:
             self._keepers.pop(member).cancel()
-        for keeper in self._keepers.values():
-            if keeper.done():
-                keeper.result()  # raises: it ends only by a fault
         for member in members - self._keepers.keys():
-            self._keepers[member] = asyncio.create_task(self._keep_asking(member))
+            asking = kept(f"health checks of {member.name}", partial(self._keep_asking, member))
+            self._keepers[member] = asyncio.create_task(asking)
 
     async def _keep_asking(self, member: Member) -> None:
         """The first check comes at a random time, so that many gateways that start together do not ask
         together."""
-        standing, policy = Standing(), self._policy
+        standing, policy = Standing(healthy=member.healthy), self._policy
         await asyncio.sleep(policy.interval_s * random.random())  # noqa: S311 - no secret
         while True:
             succeeded = await self._ask(member)

@@ -108,7 +108,7 @@ def backoff_ms(attempt: int) -> int:
     return BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)] * 1000
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

@@ -18,7 +18,7 @@ from yuanlian.kit.messaging.rabbitmq_parcels import addressed
 from yuanlian.kit.messaging.rabbitmq_publisher import CONFIRM_S, Publisher
 from yuanlian.kit.messaging.rabbitmq_queue import RabbitMqQueue
 from yuanlian.kit.messaging.waiting import Signal
-from yuanlian.kit.resilience.keeping import pause_after
+from yuanlian.kit.resilience.keeping import is_to_end, pause_after
 
 CHECK_S = 30.0
 
@@ -160,19 +160,20 @@ class RabbitMqBus:
     async def _keep_consuming(self) -> None:
         failures = 0
         while not self._stopped.is_set():
-            if self._link is not None and (not await self._is_lost(self._link) or self._stopped.is_set()):
-                continue
             try:
+                if self._link is not None and (not await self._is_lost(self._link) or self._stopped.is_set()):
+                    continue
                 self._link = await self._consume()
-            except Exception as error:  # noqa: BLE001 - whatever it was, consuming has to come back
+            except (
+                Exception,
+                asyncio.CancelledError,
+            ) as error:  # whatever it was, consuming has to come back
+                if is_to_end(error):
+                    raise
                 failures += 1
                 pause = pause_after(failures)
-                _log.warning(
-                    "nothing is consumed",
-                    error=reason(error),
-                    retry_in_s=pause,
-                    exc_info=not isinstance(error, BusError),
-                )
+                say = _log.warning if isinstance(error, BusError) else _log.exception
+                say("nothing is consumed", error=reason(error), retry_in_s=pause)
                 await self._stopped.within(pause)
             else:
                 failures = 0

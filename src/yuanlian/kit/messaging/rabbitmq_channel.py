@@ -12,6 +12,7 @@ import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.connection import DEFAULT_PORTS, TransportFactory
 from aiormq.exceptions import (
+    AMQPError,
     ChannelAccessRefused,
     ChannelPreconditionFailed,
     InvalidFrameError,
@@ -21,6 +22,7 @@ from yarl import URL
 
 from yuanlian.kit.messaging import rabbitmq_wire as wire
 from yuanlian.kit.messaging.bus import BusError, BusUnavailableError
+from yuanlian.kit.resilience.keeping import is_to_end
 
 CONNECT_S = 5.0
 SET_UP_S = 20.0
@@ -296,19 +298,17 @@ async def asked(answer: Awaitable[T]) -> T:
     Raises:
         ChannelPreconditionFailed, ChannelAccessRefused, ProbableAuthenticationError, InvalidFrameError: what
             the broker refuses, for the caller to explain.
-        BusUnavailableError: anything else; also where aiormq, losing its connection, ends whoever waits
-            as if he had been cancelled.
+        BusUnavailableError: any other error of AMQP or the network; also where aiormq, losing its connection,
+            ends whoever waits with a bare ``Exception``, or as if he had been cancelled.
     """
     try:
         return await answer
     except _REFUSALS:
         raise
-    except Exception as error:
-        # Of any kind: whoever waits as the connection is lost may hear of it as a bare ``Exception``.
+    except (AMQPError, OSError, RuntimeError) as error:
         raise BusUnavailableError(f"{type(error).__name__}: {error}") from error
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+    except (Exception, asyncio.CancelledError) as error:
+        if is_to_end(error) or type(error) not in (Exception, asyncio.CancelledError):
             raise
         raise BusUnavailableError("the connection was lost") from error
 

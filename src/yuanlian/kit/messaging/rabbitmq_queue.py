@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import msgspec
 import structlog
 from pamqp.header import ContentHeader
 
@@ -23,7 +22,7 @@ from yuanlian.kit.messaging.rabbitmq_parcels import ATTEMPT, dead_letter, retrie
 from yuanlian.kit.messaging.rabbitmq_publisher import Parcel, Publisher
 from yuanlian.kit.messaging.repository import decode
 from yuanlian.kit.messaging.waiting import Signal
-from yuanlian.kit.resilience.keeping import pause_after
+from yuanlian.kit.resilience.keeping import is_to_end, pause_after
 
 PREFETCH_BATCHES = 4
 """Batches that RabbitMQ may have handed out and not yet heard of: one at hand, the others on their way."""
@@ -108,10 +107,11 @@ class RabbitMqQueue:
             batch = [self._ready.popleft() for _ in range(size)]
             try:
                 await self._take(batch)
-            except Exception:  # noqa: BLE001 - whatever it was, nothing is settled: the batch comes again
-                self._failures += 1
-                _log.exception("queue stands still", queue=self.name, retry_in_s=pause_after(self._failures))
-                batch[0].lane.close()
+            except (Exception, asyncio.CancelledError) as error:  # whatever it was, the queue goes on
+                if is_to_end(error):
+                    raise
+                _log.exception("batch not settled, each is tried alone", queue=self.name, size=len(batch))
+                await self._take_apart(batch)
             if self._failures:
                 await self._stopped.within(pause_after(self._failures))
             elif len(self._ready) < self._limit:
@@ -130,7 +130,7 @@ class RabbitMqQueue:
         for one in batch:
             try:
                 incoming.append(Incoming(decode(one.body), _attempt(one.header), one.tag))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except Exception as error:  # noqa: BLE001 - nested too deeply, say: what cannot be read is buried
                 failed[one.tag] = self._buried(one, reason(error), 1)
         by_tag = {one.tag: one for one in batch}
         if incoming:
@@ -140,6 +140,20 @@ class RabbitMqQueue:
                 if parcel is not None:
                     failed[delivery.tag] = parcel
         await self._settle(batch, failed)
+
+    async def _take_apart(self, batch: Sequence[Arrived]) -> None:
+        """The one at fault goes back to the broker, which buries what it has handed out too often."""
+        for one in batch:
+            try:
+                await self._take([one])
+            except (Exception, asyncio.CancelledError) as error:
+                if is_to_end(error):
+                    raise
+                self._failures += 1
+                pause = pause_after(self._failures)
+                _log.exception("message not settled", queue=self.name, retry_in_s=pause)
+                if not one.lane.gone():
+                    one.lane.write(wire.requeue_frame(one.lane.number, one.tag))
 
     def _parcel(self, arrived: Arrived, delivery: Incoming, outcome: Outcome) -> Parcel | None:
         match outcome:

@@ -70,6 +70,7 @@ class Relay:
         self._stopped = Signal()
         self._publishing: set[asyncio.Task[None]] = set()
         self._in_flight: set[int] = set()
+        self._standing_by = False
         self._taken = 0
         self._whole_look_at = 0.0
         self._settled: list[int] = []
@@ -122,6 +123,9 @@ class Relay:
 
     async def _rest(self) -> None:
         """Until there is a reason for the next look."""
+        if self._standing_by and self._lease is not None:
+            await self._stopped.within(self._lease.fresh_s)
+            return
         if self._more and self._room():
             return
         await self._stopped.within(self._gather)
@@ -139,8 +143,10 @@ class Relay:
             await self._landed()
             error, self._error = self._error, None
             raise error
+        self._standing_by = False
         if self._lease is not None and not await self._lease.held():
-            await self._stand_by(self._lease)
+            self._standing_by = True
+            await self._stand_by()
             return
         was_added = self._added
         entries = await self._look()
@@ -151,12 +157,11 @@ class Relay:
             # A wake may come a moment before its commit is visible: then look again, soon at first.
             self._patience = RECHECK if was_added else min(self._patience * 4, self._poll)
 
-    async def _stand_by(self, lease: RelayLease) -> None:
+    async def _stand_by(self) -> None:
         """Another relay publishes what is added here."""
         self._added = self._more = False
         self._patience = self._poll
         await self._forget_settled()
-        await self._stopped.within(lease.fresh_s)
 
     async def _forget_settled(self) -> None:
         settled = self._settled

@@ -35,7 +35,8 @@ _log = structlog.get_logger("realtime")
 
 # KEYS: meta (line, epoch, sequence), log (a stream whose ids are the sequence). ARGV[1]: the epoch that
 # begins when there is none yet, or when the one there is belongs to another line of data: a server has a new
-# replication id each time it becomes master, and so after each start.
+# replication id each time it becomes master, and so after each start (also when its first replica comes and
+# an hour after its last one has gone: then the new epoch is for nothing, and harmless).
 _EPOCH = """
 local line = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or 'unnamed'
 if redis.call('HGET', KEYS[1], 'line') ~= line then

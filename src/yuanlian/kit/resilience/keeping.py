@@ -25,12 +25,21 @@ async def kept(name: str, work: Callable[[], Awaitable[None]]) -> None:
         begun = monotonic()
         try:
             await work()
-        except Exception:  # noqa: BLE001 - whatever it was: loud, and not the end of it
+        except (Exception, asyncio.CancelledError) as error:  # whatever it was: loud, and not the end of it
+            if is_to_end(error):
+                raise
             failures = 1 if monotonic() - begun > SETTLED_S else failures + 1
             _log.critical("failed, begun anew", work=name, retry_in_s=pause_after(failures), exc_info=True)
             await asyncio.sleep(pause_after(failures))
         else:
             return
+
+
+def is_to_end(error: BaseException) -> bool:
+    """Whether this error is the cancellation of the present task. A ``CancelledError`` may also come from
+    something that it awaited and that others have cancelled: for the task that is an error like others."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
 
 def pause_after(failures: int) -> float:

@@ -57,7 +57,7 @@ def test_another_secret_is_refused() -> None:
         InternalIdentity(SECRET, clock).read(token)
 
 
-def test_it_is_a_token_that_any_library_reads_and_may_have_signed() -> None:
+def test_it_is_a_token_as_joserfc_reads_and_writes_it() -> None:
     clock = ManualClock(1_790_000_000_000)
     identity, key = InternalIdentity(SECRET, clock), OctKey.import_key(SECRET)
     ours = jwt.decode(identity.sign(PRINCIPAL), key, algorithms=["HS256"])

@@ -44,5 +44,19 @@ def test_cancelling_ends_it() -> None:
     asyncio.run(scenario())
 
 
+def test_a_cancellation_of_what_it_awaits_does_not_end_it() -> None:
+    rounds: list[int] = []
+
+    async def work() -> None:
+        rounds.append(len(rounds))
+        if len(rounds) == 1:
+            others = asyncio.get_running_loop().create_future()
+            others.cancel()
+            await others
+
+    asyncio.run(kept("a loop", work))
+    assert rounds == [0, 1]
+
+
 def test_pauses_double_up_to_five_seconds() -> None:
     assert [pause_after(failures) for failures in (1, 2, 3, 7, 1000)] == [0.1, 0.2, 0.4, 5.0, 5.0]
