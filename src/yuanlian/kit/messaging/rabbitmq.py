@@ -164,10 +164,7 @@ class RabbitMqBus:
                 if self._link is not None and (not await self._is_lost(self._link) or self._stopped.is_set()):
                     continue
                 self._link = await self._consume()
-            except (
-                Exception,
-                asyncio.CancelledError,
-            ) as error:  # whatever it was, consuming has to come back
+            except (Exception, asyncio.CancelledError) as error:  # whatever it was, it has to come back
                 if is_to_end(error):
                     raise
                 failures += 1
@@ -191,7 +188,7 @@ class RabbitMqBus:
         try:
             async with asyncio.timeout(SET_UP_S):
                 consumed = await topology.consumed(link, self._queues)
-        except (BusError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with this connection, another may do
             _log.warning("consumers not found", error=reason(error))
             consumed = False
         if not consumed:
