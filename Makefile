@@ -22,7 +22,7 @@ servers: $(STAMP) ## MariaDB, RabbitMQ and Redis from Debian's packages, in var/
 	@exec $(BIN)/python -m deploy.distributed --servers-only
 
 test: $(STAMP) ## every test that can run here; says how many were skipped and why
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy (strict), import-linter
 	$(BIN)/ruff check
