@@ -278,7 +278,7 @@ class Link:
 
     async def close(self) -> None:
         """Raises nothing: it is closed, or was lost already."""
-        with contextlib.suppress(BusUnavailableError):
+        with contextlib.suppress(BusUnavailableError, *_REFUSALS):
             await asked(self._connection.close())
         self._on_lost()
 
