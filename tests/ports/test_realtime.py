@@ -21,6 +21,7 @@ from yuanlian.kit.realtime.hub import Event, Hub
 from yuanlian.kit.realtime.memory import MemoryHub
 from yuanlian.kit.realtime.redis import _PUBLISH, RedisHub, _channel, _keys
 from yuanlian.kit.redis import Redis, RedisAwayError
+from yuanlian.kit.redis_scripts import Script
 
 
 def plain_json(message: dict[str, Any]) -> bytes:
@@ -28,6 +29,7 @@ def plain_json(message: dict[str, Any]) -> bytes:
 
 
 TENANTS = ("a", "b", "a:class", "")
+_SETTLED = Script("return redis.call('PUBLISH', 'settled', '')")
 
 
 class Settled:
@@ -37,13 +39,13 @@ class Settled:
         self.redis = Redis(url)
         self.channels = Channels(self.redis)
         self.hub = RedisHub(self.redis, self.channels, plain_json)
-        self._heard: asyncio.Event = asyncio.Event()
+        self._heard: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def start(self) -> None:
         await self.hub.start()
         await self.channels.start()
         open_ = asyncio.Event()
-        self.channels.listen("settled", lambda _: self._heard.set(), on_open=open_.set)
+        self.channels.listen("settled", self._heard.put_nowait, on_open=open_.set)
         await asyncio.wait_for(open_.wait(), 10)
         for tenant in TENANTS:
             await self.hub.ready(tenant)
@@ -65,10 +67,11 @@ class Settled:
         await self.settle()
 
     async def settle(self) -> None:
-        """What is said last on a connection is heard last."""
-        self._heard.clear()
-        await self.redis.execute("PUBLISH", "settled", "")
-        await asyncio.wait_for(self._heard.wait(), 10)
+        """What a server says last is heard last, from that server: in a cluster, every tenant has its own."""
+        for tenant in TENANTS:
+            await self.redis.run(_SETTLED, _keys(tenant), [])
+        for _ in TENANTS:
+            await asyncio.wait_for(self._heard.get(), 10)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.hub, name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import random
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -25,9 +24,7 @@ from redis.backoff import NoBackoff
 from yuanlian.kit.errors import ServiceUnavailableError
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.redis_needs import Needs, Probe, listening, opening, probes
-
-Word = str | bytes | int | float
-Command = Sequence[Word]
+from yuanlian.kit.redis_scripts import Call, Command, Script, Source, Word, as_one
 
 OLDEST_VERSION = (7, 0)
 CHECK_CHANNEL = "yuanlian"
@@ -65,14 +62,6 @@ class Notice(NamedTuple):
     data: Any
 
 
-class Script:
-    """A Lua script, sent once to each server and then called by its digest. Its keys are one slot."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-
-
 class Redis:
     """``url``: ``redis://[:password@]host:port/db``, ``rediss://`` for TLS; ``?cluster=true`` when the
     address is one node of a cluster. ``timeout_s``: for one command. ``rest_s``: how long a server that
@@ -105,15 +94,20 @@ class Redis:
         """Raises:
         RedisAwayError
         """
-        return await self._guarded(self._run(script, keys, arguments))
+        return await self._guarded(self._run(script.one, keys, arguments))
 
-    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Command]]) -> Sequence[Any]:
-        """Many calls of one script in one round trip; an error stands in the place of its call.
+    async def run_many(self, script: Script, calls: Sequence[Call]) -> Sequence[Any]:
+        """Many calls of one script in one round trip; an error stands in the place of its call. The server
+        does nothing else meanwhile: some hundreds of calls are as many as it should be asked for.
 
         Raises:
             RedisAwayError
         """
-        answers: Sequence[Any] = await self._guarded(self._run_many(script, calls))
+        answers: Sequence[Any] = await self._guarded(
+            self._run_each(script.one, calls)
+            if self._is_cluster
+            else self._run_together(script.together, calls)
+        )
         return answers
 
     async def check(self, needs: Needs) -> str:
@@ -216,32 +210,31 @@ class Redis:
                 _log.error("Redis refuses a command", error=str(error))
                 raise RedisAwayError from error
 
-    async def _run(self, script: Script, keys: Sequence[str], arguments: Command) -> Any:
+    async def _run(self, source: Source, keys: Sequence[str], arguments: Command) -> Any:
         try:
-            return await self._client.evalsha(script.digest, len(keys), *keys, *arguments)
+            return await self._client.evalsha(source.digest, len(keys), *keys, *arguments)
         except exceptions.NoScriptError:
-            return await self._client.eval(script.source, len(keys), *keys, *arguments)
+            return await self._client.eval(source.text, len(keys), *keys, *arguments)
 
-    async def _run_many(
-        self, script: Script, calls: Sequence[tuple[Sequence[str], Command]]
-    ) -> Sequence[Any]:
-        answers = await self._pipe(script, calls)
-        if any(isinstance(answer, exceptions.NoScriptError) for answer in answers):
-            if self._is_cluster:
-                await self._client.script_load(script.source)  # to every master
-            else:
-                await self._client.execute_command("SCRIPT LOAD", script.source)
-            missing = [i for i, a in enumerate(answers) if isinstance(a, exceptions.NoScriptError)]
-            again = await self._pipe(script, [calls[i] for i in missing])
+    async def _run_together(self, source: Source, calls: Sequence[Call]) -> Sequence[Any]:
+        answers: Sequence[Any] = await self._run(source, *as_one(calls))
+        return answers
+
+    async def _run_each(self, source: Source, calls: Sequence[Call]) -> Sequence[Any]:
+        """In a cluster every call has a slot, and so perhaps a server, of its own."""
+        answers = await self._pipe(source, calls)
+        missing = [i for i, answer in enumerate(answers) if isinstance(answer, exceptions.NoScriptError)]
+        if missing:
+            await self._client.script_load(source.text)  # to every master
+            again = await self._pipe(source, [calls[i] for i in missing])
             for i, answer in zip(missing, again, strict=True):
                 answers[i] = answer
         return answers
 
-    async def _pipe(self, script: Script, calls: Sequence[tuple[Sequence[str], Command]]) -> list[Any]:
-        pipeline = self._client.pipeline() if self._is_cluster else self._client.pipeline(transaction=False)
-        async with pipeline as pipe:
-            for keys, arguments in calls:
-                pipe.execute_command("EVALSHA", script.digest, len(keys), *keys, *arguments)
+    async def _pipe(self, source: Source, calls: Sequence[Call]) -> list[Any]:
+        async with self._client.pipeline() as pipe:
+            for keys, words in calls:
+                pipe.execute_command("EVALSHA", source.digest, len(keys), *keys, *words)
             answers: list[Any] = await pipe.execute(raise_on_error=False)
             return answers
 

@@ -9,7 +9,8 @@ import msgspec
 from yuanlian.kit.caching.keys import escaped
 from yuanlian.kit.caching.store import Found, Invalidated
 from yuanlian.kit.channels import Channels
-from yuanlian.kit.redis import Redis, Script
+from yuanlian.kit.redis import Redis
+from yuanlian.kit.redis_scripts import Script
 
 CHANNEL = "cache.invalidated"
 CLAIM_MS = 10_000

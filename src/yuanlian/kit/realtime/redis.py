@@ -22,7 +22,8 @@ from yuanlian.kit.realtime.closings import Closing, Closings
 from yuanlian.kit.realtime.frames import text_frame
 from yuanlian.kit.realtime.hub import Encode, Event, Subscriber
 from yuanlian.kit.realtime.memory import MemoryHub
-from yuanlian.kit.redis import Redis, RedisAwayError, Script, Word
+from yuanlian.kit.redis import Redis, RedisAwayError
+from yuanlian.kit.redis_scripts import Script, Word
 
 KEPT_EVENTS = 500
 KEPT_S = 3600
@@ -37,8 +38,10 @@ _log = structlog.get_logger("realtime")
 # begins when there is none yet, or when the one there is belongs to another line of data: a server has a new
 # replication id each time it becomes master, and so after each start (also when its first replica comes and
 # an hour after its last one has gone: then the new epoch is for nothing, and harmless).
-_EPOCH = """
+_LINE = """
 local line = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or 'unnamed'
+"""
+_EPOCH = """
 if redis.call('HGET', KEYS[1], 'line') ~= line then
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[1], 'line', line, 'epoch', ARGV[1])
@@ -47,7 +50,8 @@ local epoch = redis.call('HGET', KEYS[1], 'epoch')
 """
 # ARGV: an epoch, channel, how many events to keep, for how many seconds; then the events.
 _PUBLISH = Script(
-    _EPOCH
+    before=_LINE,
+    source=_EPOCH
     + """
 for i = 5, #ARGV do
   local sequence = redis.call('HINCRBY', KEYS[1], 'sequence', 1)
@@ -57,12 +61,13 @@ end
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 return 1
-"""
+""",
 )
 # ARGV: an epoch, seconds to keep it; then the epoch and sequence to read after: everything when the epoch is
 # another, and without them no events.
 _READ = Script(
-    _EPOCH
+    before=_LINE,
+    source=_EPOCH
     + """
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[2])
@@ -74,7 +79,7 @@ if ARGV[3] then
   end
 end
 return {epoch, redis.call('HGET', KEYS[1], 'sequence') or '0', events}
-"""
+""",
 )
 
 
@@ -120,10 +125,11 @@ class RedisHub:
     async def publish(self, events: Sequence[Event]) -> None:
         by_tenant: dict[str, list[bytes]] = {}
         for event in events:
-            wire = _Wire(event.channels, msgspec.Raw(msgspec.json.encode(event.message())))
-            by_tenant.setdefault(event.tenant_id, []).append(_encode_wire(wire))
+            wire = _encode_wire((event.channels, event.message()))
+            by_tenant.setdefault(event.tenant_id, []).append(wire)
+        epoch = secrets.token_hex(8)
         calls: list[tuple[list[str], list[Word]]] = [
-            (_keys(tenant), [secrets.token_hex(8), _channel(tenant), KEPT_EVENTS, KEPT_S, *wires])
+            (_keys(tenant), [epoch, _channel(tenant), KEPT_EVENTS, KEPT_S, *wires])
             for tenant, wires in by_tenant.items()
         ]
         for answer in await self._redis.run_many(_PUBLISH, calls):

@@ -14,7 +14,8 @@ import msgspec
 import structlog
 
 from yuanlian.kit.channels import Channels
-from yuanlian.kit.redis import Redis, RedisAwayError, Script
+from yuanlian.kit.redis import Redis, RedisAwayError
+from yuanlian.kit.redis_scripts import Script
 from yuanlian.kit.registry.registry import LIFETIME_MS, Instance, Listener
 
 NAMES = "services"

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import structlog
 
-from yuanlian.kit.redis import Redis, RedisAwayError, Script
+from yuanlian.kit.redis import Redis, RedisAwayError
+from yuanlian.kit.redis_scripts import Script
 from yuanlian.kit.resilience.limiter import Decision, RateLimiter
 
 MOST_AT_ONCE = 500
@@ -16,9 +17,12 @@ _log = structlog.get_logger("limits")
 
 # GCRA: KEYS[1] holds the theoretical arrival time of the next request in microseconds of the server's
 # clock. Answers allowed, requests left, microseconds until full, microseconds until the next may come.
-_HIT = Script("""
+_HIT = Script(
+    before="""
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
+""",
+    source="""
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2]) * 1000
 local interval = window / limit
 local tat = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -30,7 +34,8 @@ end
 tat = tat + interval
 redis.call('SET', KEYS[1], string.format('%.3f', tat), 'PX', math.ceil((tat - now) / 1000) + 1)
 return {1, math.floor(free - 1 + 1e-9), math.ceil(tat - now), 0}
-""")
+""",
+)
 
 
 class _Hit(NamedTuple):
