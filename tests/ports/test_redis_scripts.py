@@ -64,8 +64,10 @@ def test_a_call_that_fails_fails_alone(url: str) -> None:
     first, wrong, nothing, mistake, last = answers(url, [(["{a}1"], [wish]) for wish in wishes])
     assert first == last == [b"said once", 1, 1, b"fine"]
     assert nothing is None
-    assert isinstance(wrong, ResponseError) and "WRONGTYPE" in str(wrong)
-    assert isinstance(mistake, ResponseError) and "arithmetic" in str(mistake)
+    assert isinstance(wrong, ResponseError)
+    assert "WRONGTYPE" in str(wrong)
+    assert isinstance(mistake, ResponseError)
+    assert "arithmetic" in str(mistake)
 
 
 def test_a_server_that_has_never_seen_the_script_is_sent_it(url: str) -> None:

@@ -24,9 +24,10 @@ from yuanlian.kit.http.pagination import encode_cursor
 from yuanlian.kit.i18n import DEFAULT_LOCALE, Locale, Text
 from yuanlian.kit.identity.principal import Principal
 from yuanlian.kit.ids import new_id
-from yuanlian.kit.messaging import inbox, outbox
+from yuanlian.kit.messaging import outbox
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.realtime.hub import Event, Realtime
+from yuanlian.kit.tenancy.scope import tenant_group
 from yuanlian.services.notification.repository import NotificationRepository, ReceiptKey
 from yuanlian.services.notification.schemas import (
     AnnouncementSent,
@@ -39,7 +40,6 @@ from yuanlian.services.notification.schemas import (
 from yuanlian.services.notification.telling import Notice, Told, addressees, notice_of, receipt_id, tell
 from yuanlian.services.notification.templates import ANNOUNCEMENT, render
 
-CONSUMER = "notification"
 _CONTROL = Text("不能含有控制字符", "must not contain control characters")
 
 
@@ -55,17 +55,15 @@ class NotificationService:
     # -- attendance ---------------------------------------------------------------------------
 
     async def tell_guardians(self, messages: Sequence[Message]) -> None:
-        """Tells each event's recipients, and nobody else, once. A fixed number of statements,
-        however many messages and tenants."""
-        told = Told()
-
-        def work(session: Session, fresh: Sequence[Message]) -> None:
-            nonlocal told
-            events = [(msgspec.convert(m.data, AttendanceUpdated), m) for m in fresh]
-            notices = [n for event, message in events if (n := notice_of(event, message))]
-            told = self._store(session, notices)
-
-        await inbox.once(self.database, CONSUMER, messages, work)
+        """Tells each event's recipients, and nobody else, once: the key of a notification is what it tells
+        of and whom, so a message that comes again finds it there. A fixed number of statements, however
+        many messages and tenants."""
+        events = [(msgspec.convert(message.data, AttendanceUpdated), message) for message in messages]
+        notices = [notice for event, message in events if (notice := notice_of(event, message))]
+        if not notices:
+            return
+        with tenant_group({notice.tenant_id for notice in notices}):
+            told = await self.database.write(lambda session: self._store(session, notices), repeatable=True)
         await self._push(told)
 
     def _store(self, session: Session, notices: Sequence[Notice]) -> Told:
