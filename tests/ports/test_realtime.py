@@ -244,6 +244,16 @@ def test_subscribing_later_starts_from_there_and_unsubscribing_ends_it(stage: St
     stage.run(scenario)
 
 
+def test_tenants_that_begin_in_one_batch_do_not_share_cursors(stage: Stage) -> None:
+    async def scenario() -> None:
+        hub = await stage.hub()
+        await stage.forget()
+        await hub.publish([event(1, tenant="a"), event(2, tenant="b")])
+        assert await hub.cursor("a") != await hub.cursor("b")
+
+    stage.run(scenario)
+
+
 def test_a_detached_subscriber_hears_nothing_and_detaching_twice_is_harmless(stage: Stage) -> None:
     async def scenario() -> None:
         hub, listener = await stage.hub(), Listener()

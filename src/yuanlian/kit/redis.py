@@ -101,12 +101,14 @@ class Redis:
         does nothing else meanwhile: some hundreds of calls are as many as it should be asked for.
 
         Raises:
-            RedisAwayError
+            RedisAwayError: nobody answered, or ``Script.before`` failed for all of them.
         """
+        if not calls:
+            return ()
         answers: Sequence[Any] = await self._guarded(
             self._run_each(script.one, calls)
             if self._is_cluster
-            else self._run_together(script.together, calls)
+            else self._run(script.together, *as_one(calls))
         )
         return answers
 
@@ -215,10 +217,6 @@ class Redis:
             return await self._client.evalsha(source.digest, len(keys), *keys, *arguments)
         except exceptions.NoScriptError:
             return await self._client.eval(source.text, len(keys), *keys, *arguments)
-
-    async def _run_together(self, source: Source, calls: Sequence[Call]) -> Sequence[Any]:
-        answers: Sequence[Any] = await self._run(source, *as_one(calls))
-        return answers
 
     async def _run_each(self, source: Source, calls: Sequence[Call]) -> Sequence[Any]:
         """In a cluster every call has a slot, and so perhaps a server, of its own."""

@@ -53,8 +53,8 @@ class Script:
 
 
 def as_one(calls: Sequence[Call]) -> Call:
-    """The call of ``Script.together`` that makes them. Most of what a call costs, here and in the server, is
-    that it is one: of a rate limit's, three quarters (decision record 0020)."""
+    """The call of ``Script.together`` that makes them: to read an answer costs more than what is in it
+    (decision record 0020)."""
     sizes = [size for keys, words in calls for size in (len(keys), len(words))]
     return (
         [key for keys, _ in calls for key in keys],

@@ -84,7 +84,7 @@ return {epoch, redis.call('HGET', KEYS[1], 'sequence') or '0', events}
 
 
 class _Wire(msgspec.Struct, array_like=True):
-    """An event between processes."""
+    """An event between processes, as it is read."""
 
     channels: tuple[str, ...]
     message: msgspec.Raw
@@ -127,9 +127,8 @@ class RedisHub:
         for event in events:
             wire = _encode_wire((event.channels, event.message()))
             by_tenant.setdefault(event.tenant_id, []).append(wire)
-        epoch = secrets.token_hex(8)
         calls: list[tuple[list[str], list[Word]]] = [
-            (_keys(tenant), [epoch, _channel(tenant), KEPT_EVENTS, KEPT_S, *wires])
+            (_keys(tenant), [secrets.token_hex(8), _channel(tenant), KEPT_EVENTS, KEPT_S, *wires])
             for tenant, wires in by_tenant.items()
         ]
         for answer in await self._redis.run_many(_PUBLISH, calls):

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row
+from sqlalchemy.orm import Session
 
 from yuanlian.contracts import tenant
 from yuanlian.kit.clock import Clock
@@ -19,8 +20,8 @@ from yuanlian.kit.http.pagination import decode_cursor, encode_cursor
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.identity.decision import Authorizer
 from yuanlian.kit.identity.principal import Principal
+from yuanlian.kit.messaging import inbox
 from yuanlian.kit.messaging.message import Message
-from yuanlian.kit.tenancy.scope import tenant_group
 from yuanlian.services.analytics.counting import newest
 from yuanlian.services.analytics.rebuilding import rebuild_day
 from yuanlian.services.analytics.repository import AnalyticsRepository
@@ -28,6 +29,7 @@ from yuanlian.services.analytics.schemas import ClassDay, ClassRate, Counts, Day
 
 READ = "analytics.read"
 WRITE = "analytics.write"
+CONSUMER = "analytics"
 DAILY = "analytics.daily"
 MAX_DAYS = 366
 YEARS = range(2000, 2101)
@@ -43,12 +45,13 @@ class AnalyticsService:
     # -- events -------------------------------------------------------------------------------
 
     async def count(self, messages: Sequence[Message]) -> None:
-        """Brings each child's day to its newest state, whatever order the events arrive in, and however
-        often: the versions tell. Late ones count too. One statement, however many messages and tenants."""
-        with tenant_group({message.tenantId for message in messages}):
-            await self.database.write(
-                lambda session: AnalyticsRepository(session).store(newest(messages)), repeatable=True
-            )
+        """Brings each child's day to its newest state, whatever order the events arrive in. Late
+        ones count too. One statement, however many messages and tenants."""
+
+        def work(session: Session, fresh: Sequence[Message]) -> None:
+            AnalyticsRepository(session).store(newest(fresh))
+
+        await inbox.once(self.database, CONSUMER, messages, work)
 
     # -- reading ------------------------------------------------------------------------------
 

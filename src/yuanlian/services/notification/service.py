@@ -62,13 +62,20 @@ class NotificationService:
         notices = [notice for event, message in events if (notice := notice_of(event, message))]
         if not notices:
             return
+        told = Told()
+
+        def work(session: Session) -> None:
+            nonlocal told
+            stored = self._store(session, notices)
+            # Run again after a COMMIT whose answer was lost, it finds all there: the news are the first run's.
+            if stored.notifications:
+                told = stored
+
         with tenant_group({notice.tenant_id for notice in notices}):
-            told = await self.database.write(lambda session: self._store(session, notices), repeatable=True)
+            await self.database.write(work, repeatable=True)
         await self._push(told)
 
     def _store(self, session: Session, notices: Sequence[Notice]) -> Told:
-        if not notices:
-            return Told()
         repository = NotificationRepository(session)
         known = repository.told({notice.source_id for notice in notices})
         rows = tell(notices, known, self._clock.now_ms())

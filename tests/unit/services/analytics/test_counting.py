@@ -110,7 +110,7 @@ def test_a_malformed_event_is_refused_for_good(tmp_path: Path, data: dict[str, A
     play(tmp_path, scenario)
 
 
-def test_a_batch_takes_one_statement_whatever_its_size(tmp_path: Path) -> None:
+def test_a_batch_takes_two_statements_whatever_its_size(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         statements: list[str] = []
 
@@ -125,7 +125,7 @@ def test_a_batch_takes_one_statement_whatever_its_size(tmp_path: Path) -> None:
 
         listening.listen(Engine, "before_cursor_execute", note)
         try:
-            assert await taken(1) == await taken(128) == 1, statements
+            assert await taken(1) == await taken(128) == 2, statements
         finally:
             listening.remove(Engine, "before_cursor_execute", note)
 

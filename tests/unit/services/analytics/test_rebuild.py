@@ -42,13 +42,16 @@ def test_lost_and_damaged_rows_come_back_and_foreign_ones_go(tmp_path: Path) -> 
                     update(StudentDayRow).where(StudentDayRow.student_id == "s4").values(state="left")
                 )
             )
-        await world.count(event("ghost", on="2026-11-05"))
+        ghost = event("ghost", on="2026-11-05")
+        await world.count(ghost)
 
         reply = await world.ask(PRINCIPAL, "POST", "rebuild", NOVEMBER)
         assert (reply.status, reply.data) == (200, {"read": 450, "changed": 3})
         assert await world.rows() == right
         again = await world.ask(PRINCIPAL, "POST", "rebuild", NOVEMBER)
         assert again.data == {"read": 450, "changed": 0}
+        await world.count(*EVENTS, ghost)
+        assert await world.rows() == right, "what was put right stays right when messages come again"
 
     play(tmp_path, scenario)
 

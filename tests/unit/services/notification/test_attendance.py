@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy import event as listening
+from tests.ports.cutting_proxy import Cut, CuttingProxy
 from tests.unit.services.notification.world import (
     FATHER,
     GRANNY,
@@ -25,8 +26,10 @@ from tests.unit.services.notification.world import (
 )
 
 from yuanlian.contracts.attendance import Recipient
+from yuanlian.kit.database.mysql import MysqlDatabase
 from yuanlian.kit.messaging.message import Message
 from yuanlian.services.notification.models import Receipt
+from yuanlian.services.notification.service import NotificationService
 
 
 def test_exactly_the_recipients_of_a_check_in_are_told(tmp_path: Path) -> None:
@@ -79,6 +82,38 @@ def test_a_replay_beside_something_new_tells_nobody_twice(tmp_path: Path) -> Non
         assert await world.count() == 3
         assert len(world.shown) == 3
         assert len(await world.queued()) == 2
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_news_are_shown_once_though_the_answer_to_the_commit_was_lost(
+    tmp_path: Path, technology: str, when: Cut
+) -> None:
+    """Cut after the server has heard of the COMMIT, the second run finds the notifications of the first."""
+    if technology != "mariadb":
+        pytest.skip("SQLite's COMMIT has its answer in the same process")
+
+    async def scenario(world: World) -> None:
+        assert isinstance(world.database, MysqlDatabase)
+        direct = world.database._url
+        proxy = CuttingProxy(direct.port or 0)
+        through = MysqlDatabase(
+            direct.set(port=await proxy.start()).render_as_string(hide_password=False), writers=1
+        )
+        service = NotificationService(
+            database=through, clock=world.clock, client=world.tenant, realtime=world.hub
+        )
+        try:
+            await service.tell_guardians([event("event_1")])  # opens the connection
+            proxy.cut(b"COMMIT", when)
+            await service.tell_guardians([event("event_2", recipients=(MOTHER, FATHER))])
+        finally:
+            await through.close()
+            await proxy.close()
+        assert proxy.cuts == 1
+        assert await world.count() == 3
+        assert [shown.user_id for shown in world.shown] == ["user_m", "user_m", "user_f"]
 
     play(tmp_path, scenario)
 
