@@ -1,8 +1,8 @@
 """Exactly once in effect: the inbox row and the effect of a message are committed together.
 
-The bus delivers at least once. A consumer whose effect is in the same database, and has no key of its own that
-says for good what it comes from (decision record 0020), takes it through ``once``; a redelivered message is
-then recognised and left out. DESIGN §6 invariant 3.
+The bus delivers at least once. A consumer whose effect is in the same database, and has no key of its own
+that says for good what it comes from (decision record 0020), takes it through ``once``; a redelivered message
+is then recognised and left out. DESIGN §6 invariant 3.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class NotificationService:
         def work(session: Session) -> None:
             nonlocal told
             stored = self._store(session, notices)
-            # Run again after a COMMIT whose answer was lost, it finds all there: the news are the first run's.
+            # Run again after a COMMIT whose answer was lost, it finds all there; the first run has the news.
             if stored.notifications:
                 told = stored
 
