@@ -49,13 +49,20 @@ class Teacher(threading.Thread):
         self._http = httpx.Client(base_url=base, timeout=10, trust_env=False)
         token = sign_in(self._http, username)["accessToken"]
         self._http.headers["authorization"] = f"Bearer {token}"
-        page = self._http.get("/api/tenant/students?limit=200").json()["data"]["items"]
-        self._students = [student["id"] for student in page]
+        self._students: list[str] = eventually(self._children, within=30)
         self._prefix = f"{prefix}-{username}"
         self._enough = threading.Event()
         self.acknowledged: list[str] = []
         self.wrong: list[tuple[int, str]] = []
         self.away = 0
+
+    def _children(self) -> list[str] | None:
+        """None while the gateway, which has just been started, has not found the tenant service."""
+        answer = self._http.get("/api/tenant/students?limit=200")
+        if answer.status_code == 503:
+            return None
+        assert answer.status_code == 200, answer.text
+        return [student["id"] for student in answer.json()["data"]["items"]]
 
     def run(self) -> None:
         number = 0
