@@ -47,9 +47,9 @@ class Source:
 
 
 @asynccontextmanager
-async def sharing(url: str) -> AsyncIterator[Cache]:
+async def sharing(url: str, timeout_s: float = servers.PATIENCE_S) -> AsyncIterator[Cache]:
     """A cache as another process would have it."""
-    redis = Redis(url)
+    redis = Redis(url, timeout_s=timeout_s)
     channels = Channels(redis)
     cache = Cache(RedisStore(redis, channels))
     await channels.start()
@@ -94,9 +94,11 @@ def cards(cache: Cache, **options: float) -> Space[Card]:
     return cache.space("tenant", "card", Card, **{"ttl_s": 60.0, **options})  # type: ignore[arg-type]
 
 
-def run(url: str, scenario: Callable[[Cache], Awaitable[None]]) -> None:
+def run(
+    url: str, scenario: Callable[[Cache], Awaitable[None]], timeout_s: float = servers.PATIENCE_S
+) -> None:
     async def main() -> None:
-        async with sharing(url) if url else memory() as cache:
+        async with sharing(url, timeout_s) if url else memory() as cache:
             with tenant_scope("tenant_a"):
                 await scenario(cache)
 
@@ -351,7 +353,7 @@ def test_a_generation_that_ends_while_it_is_asked_for_is_not_remembered() -> Non
     async def scenario(cache: Cache) -> None:
         source = Source("甲")
         await cards(cache).get("1", source)
-        redis = Redis(url)
+        redis = Redis(url, timeout_s=servers.PATIENCE_S)
         channels = Channels(redis)
         store = SlowToTell(redis, channels)
         other = Cache(store)
@@ -499,7 +501,7 @@ def test_a_drop_while_the_store_is_away_is_made_up_for(own_redis: RedisServer) -
                 await asyncio.sleep(0.02)
 
     try:
-        run(own_redis.url, scenario)
+        run(own_redis.url, scenario, timeout_s=0.5)
     finally:
         own_redis.resume()
         own_redis.stop()

@@ -19,7 +19,7 @@ def test_who_listens_again_as_the_channel_is_given_up_is_told_when_it_is_heard(t
 
     async def scenario() -> None:
         url = servers.redis().url
-        redis, other = Redis(url), Redis(url)
+        redis, other = (Redis(url, timeout_s=servers.PATIENCE_S) for _ in range(2))
         await other.ping()
         channels = Channels(redis)
         heard: list[bytes] = []

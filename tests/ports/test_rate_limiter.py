@@ -37,7 +37,7 @@ async def opened(url: str) -> AsyncIterator[RateLimiter]:
         yield shared
         shared.close()
         return
-    redis = Redis(url)
+    redis = Redis(url, timeout_s=servers.PATIENCE_S)
     try:
         yield RedisRateLimiter(redis, memory)
     finally:

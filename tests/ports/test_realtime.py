@@ -36,7 +36,7 @@ class Settled:
     """A hub over Redis whose ``publish`` and ``close_user`` return when this process has heard of it."""
 
     def __init__(self, url: str) -> None:
-        self.redis = Redis(url)
+        self.redis = Redis(url, timeout_s=servers.PATIENCE_S)
         self.channels = Channels(self.redis)
         self.hub = RedisHub(self.redis, self.channels, plain_json)
         self._heard: asyncio.Queue[bytes] = asyncio.Queue()

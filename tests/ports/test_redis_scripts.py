@@ -36,7 +36,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 def answers(url: str, calls: Sequence[Call]) -> Sequence[Any]:
     async def ask() -> Sequence[Any]:
-        redis = Redis(url)
+        redis = Redis(url, timeout_s=servers.PATIENCE_S)
         try:
             await redis.execute("FLUSHALL")
             return await redis.run_many(_SCRIPT, calls)
@@ -72,7 +72,7 @@ def test_a_call_that_fails_fails_alone(url: str) -> None:
 
 def test_a_server_that_has_never_seen_the_script_is_sent_it(url: str) -> None:
     async def scenario() -> None:
-        redis = Redis(url)
+        redis = Redis(url, timeout_s=servers.PATIENCE_S)
         try:
             for _ in range(2):
                 await redis.execute("SCRIPT FLUSH")

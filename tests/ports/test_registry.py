@@ -30,7 +30,7 @@ async def memory(_: str) -> AsyncIterator[Registry]:
 
 @asynccontextmanager
 async def shared(url: str, lifetime_ms: int = 60_000) -> AsyncIterator[RedisRegistry]:
-    redis = Redis(url)
+    redis = Redis(url, timeout_s=servers.PATIENCE_S)
     channels = Channels(redis)
     registry = RedisRegistry(redis, channels, lifetime_ms=lifetime_ms, refresh_s=0.1)
     await registry.start()
@@ -172,7 +172,7 @@ def test_a_message_that_nobody_understands_deafens_nobody(shared_url: str) -> No
         heard: list[Sequence[Instance]] = []
         here.watch("svc", heard.append)
         async with shared(shared_url) as elsewhere:
-            redis = Redis(shared_url)
+            redis = Redis(shared_url, timeout_s=servers.PATIENCE_S)
             try:
                 for garbage in (b"", b"{", b"\xff", b'{"name": 5}'):
                     await redis.execute("PUBLISH", "services", garbage)
@@ -190,7 +190,7 @@ def test_a_message_that_nobody_understands_deafens_nobody(shared_url: str) -> No
 def test_one_that_nobody_understands_hides_no_other(shared_url: str) -> None:
     async def scenario(registry: Registry) -> None:
         await registry.register(instance(1, "mixed"))
-        redis = Redis(shared_url)
+        redis = Redis(shared_url, timeout_s=servers.PATIENCE_S)
         try:
             await redis.execute("HSET", "service:{mixed}:odd", "name", "mixed", "port", "high")
             await redis.execute("ZADD", "services:{mixed}", int(time.time() * 1000) + 60_000, "odd")

@@ -32,7 +32,7 @@ def url(request: pytest.FixtureRequest) -> str:
 @asynccontextmanager
 async def process(url: str, database: ManagedDatabase) -> AsyncIterator[DatabaseTenantDirectory]:
     """A tenant service, as far as it knows tenants."""
-    redis = Redis(url)
+    redis = Redis(url, timeout_s=servers.PATIENCE_S)
     channels = Channels(redis)
     changes = TenantChanges(redis, channels)
     directory = DatabaseTenantDirectory(database, SystemClock(), changes.tell)

@@ -15,6 +15,8 @@ from deploy.servers.rabbitmq import RabbitMq
 from deploy.servers.redis import Redis, RedisCluster
 from deploy.servers.server import Server
 
+PATIENCE_S = 10.0
+"""For one command: the machine may stand still for a second, and then no server has been away."""
 REQUIRED = os.environ.get("YUANLIAN_REQUIRE_SERVERS") == "1"
 
 

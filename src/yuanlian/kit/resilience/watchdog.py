@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
@@ -19,10 +19,11 @@ PATIENT_TICKS = 5
 
 
 class Watchdog:
-    """Belongs to the event loop that first uses it."""
+    """Belongs to the event loop that first uses it. ``clock``: seconds, as the loop's timers count them."""
 
-    def __init__(self, tick_s: float = 0.05) -> None:
+    def __init__(self, tick_s: float = 0.05, clock: Callable[[], float] = monotonic) -> None:
         self._tick_s = tick_s
+        self._clock = clock
         self._ticking = False
         self._watches: set[Watch] = set()
 
@@ -34,10 +35,10 @@ class Watchdog:
             self._ticking = True
             loop = asyncio.get_running_loop()
             loop.call_later(self._tick_s, self._tick, loop)
-        return Watch(watches, seconds)
+        return Watch(watches, seconds, self._clock)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = monotonic()
+        now = self._clock()
         for watch in [watch for watch in self._watches if watch.until <= now]:
             self._watches.discard(watch)
             watch.expire()
@@ -49,19 +50,30 @@ class Watchdog:
 
 
 class Watch:
-    """One block of one task. ``expired``: its time was up. ``until``: on the monotonic clock."""
+    """One block of one task. ``expired``: its time was up. ``until``: on the watchdog's clock."""
 
-    __slots__ = ("_cancelling", "_left", "_pauses", "_seconds", "_task", "_watches", "expired", "until")
+    __slots__ = (
+        "_cancelling",
+        "_clock",
+        "_left",
+        "_pauses",
+        "_seconds",
+        "_task",
+        "_watches",
+        "expired",
+        "until",
+    )
 
-    def __init__(self, watches: set[Watch], seconds: float) -> None:
+    def __init__(self, watches: set[Watch], seconds: float, clock: Callable[[], float]) -> None:
         self._watches = watches
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._pauses = 0
         self._left = 0.0
         self._seconds = seconds
+        self._clock = clock
         self.expired = False
-        self.until = monotonic() + seconds
+        self.until = clock() + seconds
 
     def __enter__(self) -> Watch:
         task = asyncio.current_task()
@@ -86,21 +98,21 @@ class Watch:
     def paused(self) -> Iterator[None]:
         """``with watch.paused(): …`` does not count. Several may overlap."""
         if not self._pauses:
-            self._left, self.until = self.until - monotonic(), math.inf
+            self._left, self.until = self.until - self._clock(), math.inf
         self._pauses += 1
         try:
             yield
         finally:
             self._pauses -= 1
             if not self._pauses:
-                self.until = monotonic() + self._left
+                self.until = self._clock() + self._left
 
     def restart(self) -> None:
         """The time begins anew."""
         if self._pauses:
             self._left = self._seconds
         else:
-            self.until = monotonic() + self._seconds
+            self.until = self._clock() + self._seconds
 
     def expire(self) -> None:
         self.expired = True
