@@ -1,7 +1,7 @@
 """Durable check-ins per second through the whole corridor, beside the same work done the usual way.
 
     make bench-checkin [ARGS="--seconds 10 --connections 128 --rate 1000 --no-pin --only ours"]
-    make bench-checkin SHAPE=distributed [ARGS="--real-time --only ours"]
+    make bench-checkin SHAPE=distributed [ARGS="--nice -15 --rate 0 --only ours"]
 
 A scratch platform is filled, started as ``yuanlian up`` and driven through its public port by a second
 process. With ``SHAPE=distributed`` it is a gateway and a process per service over MariaDB, RabbitMQ and
@@ -96,7 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shape", choices=tuple(RESULTS), default="embedded")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--warm-up", type=float, default=2.0)
-    parser.add_argument("--connections", type=int, help="128, or 256 where many processes share the work")
+    parser.add_argument("--connections", type=int, help="128, or 512 where many processes share the work")
     parser.add_argument("--rate", type=float, default=1000.0, help="of the paced run; 0: no paced run")
     parser.add_argument("--only", choices=("ours", "usual"), help="one side")
     parser.add_argument("--pools", type=int, nargs="+", default=[1, 5], help="pool sizes of the usual way")
@@ -106,7 +106,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--save", action="store_true", help="write it into bench/results/")
     options = parser.parse_args()
-    options.connections = options.connections or (256 if options.shape == "distributed" else 128)
+    options.connections = options.connections or (512 if options.shape == "distributed" else 128)
     return options
 
 

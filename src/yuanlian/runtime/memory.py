@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 
-GC_ALLOCATIONS = 20_000
+GC_ALLOCATIONS = 80_000
 """Net new containers before the youngest generation is collected. A group of a hundred requests in
 flight holds more than Python's default of 700, and none of it is garbage yet."""
 

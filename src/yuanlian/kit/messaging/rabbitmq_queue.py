@@ -26,7 +26,7 @@ from yuanlian.kit.resilience.keeping import is_to_end, pause_after
 
 PREFETCH_BATCHES = 4
 """Batches that RabbitMQ may have handed out and not yet heard of: one at hand, the others on their way."""
-GATHER = 0.03
+GATHER = 0.06
 """Seconds between two batches that are not full: an idle consumer takes a message at once, a busy one takes
 what has gathered, because a transaction of forty rows costs little more than one of four."""
 CANCEL_S = 5.0

@@ -16,9 +16,11 @@ from sqlalchemy import (
     BindParameter,
     Connection,
     Engine,
+    LargeBinary,
     String,
     Table,
     bindparam,
+    cast,
     event,
     func,
     literal_column,
@@ -74,7 +76,7 @@ def _kind_or_none() -> ScopeKind | None:
 _GROUP: BindParameter[str] = bindparam("scope_tenants", callable_=_tenants_of_group, type_=String())
 
 
-def _predicate(owned: FromClause) -> ColumnElement[bool] | None:
+def _predicate(owned: FromClause, dialect: str) -> ColumnElement[bool] | None:
     column = owned.c.tenant_id
     match _kind_or_none():
         case "across":
@@ -82,7 +84,9 @@ def _predicate(owned: FromClause) -> ColumnElement[bool] | None:
         case "group":
             # One value, so that it also holds in an executemany; and a check, not an access path:
             # as ``IN`` it would have the planner walk tenants times keys.
-            return func.instr(_GROUP, literal_column("'|'") + column + literal_column("'|'")) > 0
+            # MySQL looks for text by its collation, eight times slower than for bytes.
+            tenants = _GROUP if dialect == "sqlite" else cast(_GROUP, LargeBinary)
+            return func.instr(tenants, literal_column("'|'") + column + literal_column("'|'")) > 0
         case _:
             # Without any scope too: executing it then raises in ``current_tenant``.
             return column == bindparam("scope_tenant", callable_=current_tenant, type_=String())
@@ -105,13 +109,14 @@ def _leftmost(source: FromClause) -> Iterator[FromClause]:
 class _TenantCompiler:
     """Mixed in before a dialect's own statement compiler."""
 
+    dialect: Any
     _named = 0
     _guarded = 0
 
     def _predicates(self, sources: Any) -> list[ColumnElement[bool]]:
         owned = [s for source in sources for s in _leftmost(source) if _is_owned(s)]
         self._guarded += len(owned)
-        found = (_predicate(source) for source in owned)
+        found = (_predicate(source, self.dialect.name) for source in owned)
         return [predicate for predicate in found if predicate is not None]
 
     def _compose_select_body(
@@ -170,7 +175,7 @@ class _TenantCompiler:
         if not _is_owned(statement.table):
             return statement
         self._guarded += 1
-        predicate = _predicate(statement.table)
+        predicate = _predicate(statement.table, self.dialect.name)
         return statement if predicate is None else statement.where(predicate)
 
     def process(self, obj: Any, **kwargs: Any) -> str:

@@ -28,7 +28,7 @@ from yuanlian.kit.messaging import outbox
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.realtime.hub import Event, Realtime
 from yuanlian.kit.tenancy.scope import tenant_group
-from yuanlian.services.notification.repository import NotificationRepository, ReceiptKey
+from yuanlian.services.notification.repository import NotificationRepository, ReceiptKey, RecipientKey
 from yuanlian.services.notification.schemas import (
     AnnouncementSent,
     Channel,
@@ -64,23 +64,34 @@ class NotificationService:
             return
         told = Told()
 
-        def work(session: Session) -> None:
+        def store(session: Session, known: set[RecipientKey]) -> None:
             nonlocal told
-            stored = self._store(session, notices)
+            stored = self._store(session, notices, known)
             # Run again after a COMMIT whose answer was lost, it finds all there; the first run has the news.
             if stored.notifications:
                 told = stored
 
+        def tell_all(session: Session) -> None:
+            """Nearly always nobody was told before; the key says so without a question."""
+            try:
+                store(session, set())
+            except IntegrityError as error:
+                raise _ToldBeforeError from error
+
+        def tell_the_others(session: Session) -> None:
+            store(session, NotificationRepository(session).told({notice.source_id for notice in notices}))
+
         with tenant_group({notice.tenant_id for notice in notices}):
-            await self.database.write(work, repeatable=True)
+            try:
+                await self.database.write(tell_all, repeatable=True)
+            except _ToldBeforeError:
+                await self.database.write(tell_the_others, repeatable=True)
         await self._push(told)
 
-    def _store(self, session: Session, notices: Sequence[Notice]) -> Told:
-        repository = NotificationRepository(session)
-        known = repository.told({notice.source_id for notice in notices})
+    def _store(self, session: Session, notices: Sequence[Notice], known: set[RecipientKey]) -> Told:
         rows = tell(notices, known, self._clock.now_ms())
         if rows.notifications:
-            repository.add(rows.notifications, rows.receipts)
+            NotificationRepository(session).add(rows.notifications, rows.receipts)
             outbox.add(session, rows.emails)
         return rows
 
@@ -233,7 +244,11 @@ class NotificationService:
             request_id=current().request_id,
             user_id=principal.user_id,
         )
-        return AnnouncementSent(id_, len(people)), self._store(session, [notice])
+        return AnnouncementSent(id_, len(people)), self._store(session, [notice], set())
+
+
+class _ToldBeforeError(Exception):
+    """Some of the recipients have the notification already."""
 
 
 def _check_text(wanted: NewAnnouncement) -> None:

@@ -241,7 +241,7 @@ def test_a_batch_takes_the_same_few_statements_whatever_its_size(tmp_path: Path)
 
         listening.listen(Engine, "before_cursor_execute", note)
         try:
-            assert await taken(1) == await taken(128) == 4, statements
+            assert await taken(1) == await taken(128) == 3, statements
         finally:
             listening.remove(Engine, "before_cursor_execute", note)
         assert await world.count() == 258

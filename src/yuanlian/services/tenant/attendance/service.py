@@ -47,7 +47,7 @@ _log = structlog.get_logger("attendance")
 
 READ = "attendance.read"
 WRITE = "attendance.write"
-GROUP = 128
+GROUP = 256
 EARLIEST_YEAR = 2000
 
 
