@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 
-GC_ALLOCATIONS = 80_000
-"""Net new containers before the youngest generation is collected. A group of a hundred requests in
-flight holds more than Python's default of 700, and none of it is garbage yet."""
+GC_ALLOCATIONS = 50_000
+"""Net new containers before the youngest generation is collected. Some hundreds of requests in flight
+hold far more than Python's default of 700, and none of it is garbage yet."""
 
 LARGE_BLOCK = 1024 * 1024
 """Bytes from which a block of the C heap is the system's own mapping, returned when it is freed."""
