@@ -29,7 +29,7 @@ from tests.ports.rabbitmq_installation import SECOND_MS, RabbitMqInstallation
 from tests.support import servers
 
 from yuanlian.kit.errors import ConflictError, ServiceUnavailableError
-from yuanlian.kit.messaging import outbox
+from yuanlian.kit.messaging import outbox, rabbitmq_queue
 from yuanlian.kit.messaging.bus import (
     BusError,
     BusUnavailableError,
@@ -90,6 +90,26 @@ class TestRabbitMqBus(BusSuite):
             assert left == [5, 4, 3, 2, 1, 0]
             assert (dead.attempts, dead.message_id) == (6, message.id)
             assert "ServiceUnavailableError" in dead.reason
+
+        self.play(installation, scenario)
+
+    def test_a_busy_consumer_waits_for_a_full_batch_and_no_longer(
+        self, installation: RabbitMqInstallation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rabbitmq_queue, "GATHER", 3600)
+
+        async def scenario() -> None:
+            consumer = Consumer()
+            bus = consuming(installation, consumer, batch=4)
+            await bus.start()
+            await bus.publish(messages(1))
+            await until(lambda: len(consumer.seen) == 1)
+            await bus.publish(messages(3))
+            await bus.publish(messages(1))
+            await until(lambda: len(consumer.seen) == 5)
+            assert [len(call) for call in consumer.calls] == [1, 4]
+            await bus.publish(messages(3))
+            await bus.stop()  # does not wait for the fourth
 
         self.play(installation, scenario)
 
