@@ -10,6 +10,7 @@ the supervisor of a real installation would.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import secrets
 import signal
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from types import FrameType
 
@@ -146,6 +148,20 @@ class Distributed:
             for number, port in enumerate(ports):
                 self._await(name if number == 0 else f"{name}-{number + 1}", port)
         self._await("gateway", self.port)
+        self.await_found()
+
+    def await_found(self) -> None:
+        """Whom the gateway lists, it asks: until then it answers 503 for a service that listens already.
+
+        Raises:
+            ServerError: it does not find one.
+        """
+        deadline = time.monotonic() + START_S
+        while missing := self._not_found():
+            if self.parts["gateway"].ended or time.monotonic() > deadline:
+                tail = self.parts["gateway"].log_tail()
+                raise ServerError(f"the gateway does not find {', '.join(missing)}:\n{tail}")
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """The gateway first: what it has taken, it finishes."""
@@ -183,6 +199,17 @@ class Distributed:
             if part.ended or time.monotonic() > deadline:
                 raise ServerError(f"{name} did not start:\n{part.log_tail()}")
             time.sleep(0.02)
+
+    def _not_found(self) -> list[str]:
+        """Services of which the gateway knows fewer instances than were started."""
+        with closing(HTTPConnection("127.0.0.1", self.admin_port, timeout=START_S)) as gateway:
+            try:
+                gateway.request("GET", "/services")
+                known = json.load(gateway.getresponse())["services"]
+            except OSError:
+                known = {}
+        found = {name: len(known.get(f"{name}-service", ())) for name in self.ports}
+        return [name for name, ports in self.ports.items() if found[name] < len(ports)]
 
     def _secret(self) -> str:
         path = self.directory / "jwt.secret"

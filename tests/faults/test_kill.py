@@ -84,7 +84,7 @@ def test_nothing_acknowledged_is_lost_or_told_twice(tmp_path: Path) -> None:
             platform.kill()
         platform.start()
 
-    eventually(lambda: _drained(data_dir), within=60)
+    eventually(lambda: _drained(data_dir))
     assert platform.stop() == 0
     assert len(acknowledged) > KILLS
     _verify(data_dir, acknowledged)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
-import pytest
 from tests.support.distributed import installed
 from tests.support.platform import PASSWORD, eventually
 
@@ -17,17 +16,16 @@ def _sign_in(http: httpx.Client) -> str | None:
     return answer.json()["data"]["accessToken"] if answer.status_code == 200 else None
 
 
-@pytest.mark.timeout(120)
 def test_what_either_instance_revokes_is_refused_while_redis_is_away(tmp_path: Path) -> None:
     """Requests are spread over both instances, so of several goodbyes each has some."""
     with (
         installed(tmp_path, replicas={"auth": 2}) as made,
-        httpx.Client(base_url=made.platform.public, timeout=10, trust_env=False) as http,
+        httpx.Client(base_url=made.platform.public, timeout=20, trust_env=False) as http,
     ):
-        tokens = [eventually(lambda: _sign_in(http), within=30) for _ in range(SIGN_INS)]
+        tokens = [eventually(lambda: _sign_in(http)) for _ in range(SIGN_INS)]
         made.redis.stop()
         for token in tokens:
             mine = {"authorization": f"Bearer {token}"}
             assert http.get("/api/auth/me", headers=mine).status_code == 200
             assert http.post("/api/auth/logout", headers=mine, json={"data": {}}).status_code < 300
-            eventually(lambda mine=mine: http.get("/api/auth/me", headers=mine).status_code == 401, within=10)
+            eventually(lambda mine=mine: http.get("/api/auth/me", headers=mine).status_code == 401)

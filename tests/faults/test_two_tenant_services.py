@@ -15,7 +15,6 @@ from yuanlian.gateway.websocket_limits import CloseCode
 TURNS = 3
 
 
-@pytest.mark.timeout(150)
 def test_what_either_instance_suspends_is_refused_while_redis_is_away(tmp_path: Path) -> None:
     """Requests are spread over both instances, so of several changes each makes some. An open board hears
     of a suspension only from the feed: nobody asks on its behalf."""
@@ -39,4 +38,4 @@ def test_what_either_instance_suspends_is_refused_while_redis_is_away(tmp_path: 
             assert closed.value.rcvd.code == CloseCode.FORBIDDEN
             assert principal.get("/api/auth/me").status == 403
             becomes("active")
-            eventually(lambda: principal.get("/api/auth/me").status == 200, within=10)
+            eventually(lambda: principal.get("/api/auth/me").status == 200)

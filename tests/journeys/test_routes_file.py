@@ -47,7 +47,7 @@ def _asking(platform: Platform) -> Iterator[list[Any]]:
     enough = threading.Event()
 
     def ask() -> None:
-        with httpx.Client(base_url=platform.public, trust_env=False) as http:
+        with httpx.Client(base_url=platform.public, trust_env=False, timeout=20) as http:
             while not enough.is_set():
                 try:
                     answers.append(http.get("/api/analytics/nothing").status_code)
@@ -99,7 +99,7 @@ def test_a_hangup_reads_the_routes_anew(start: Start) -> None:
 
 
 def _me(platform: Platform) -> httpx.Response:
-    return httpx.get(platform.public + "/api/auth/me", trust_env=False)
+    return httpx.get(platform.public + "/api/auth/me", trust_env=False, timeout=20)
 
 
 def _logged(platform: Platform, message: str) -> list[dict[str, Any]]:
