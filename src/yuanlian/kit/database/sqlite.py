@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import contextvars
 import queue
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +25,8 @@ T = TypeVar("T")
 GROUP_LIMIT = 64
 """Works per transaction; more wait for the next, so that one group's latency stays bounded."""
 READERS = 2
+LOCKED_S = 10.0
+"""How long a lock of somebody else is waited for."""
 
 
 class SqliteDatabase:
@@ -80,14 +84,23 @@ class SqliteDatabase:
                 return work(session)
 
     def _write_loop(self) -> None:
-        with self._writer.connect() as connection:
-            while True:
-                group, closing = self._next_group()
-                if group:
-                    _commit(connection, group, self._write_guard)
-                    _answer(group)
-                if closing:
-                    return
+        """Ends with ``close`` alone: without this thread every write would wait for ever."""
+        connection: Connection | None = None
+        closing = False
+        while not closing:
+            group, closing = self._next_group()
+            if not group:
+                break
+            try:
+                connection = connection or self._writer.connect()
+            except Exception as error:  # noqa: BLE001 - each must hear it; the next group tries again
+                for item in group:
+                    item.error = error
+            else:
+                _commit(connection, group, self._write_guard)
+            _answer(group)
+        if connection is not None:
+            connection.close()
 
     def _next_group(self) -> tuple[list[Work], bool]:
         """Waits for one work, then takes what is already there: the group commit."""
@@ -132,11 +145,26 @@ def _resolve_all(items: list[Work]) -> None:
         item.resolve()
 
 
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """The mode is the file's, for good. While one connection sets it in a new file, another hears at once
+    that it is locked: SQLite does not wait here."""
+    deadline = time.monotonic() + LOCKED_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
+        else:
+            return
+
+
 def _engine(path: Path, *, read_only: bool) -> Engine:
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         f"sqlite:///{path}",
-        connect_args={"check_same_thread": False, "timeout": 10},
+        connect_args={"check_same_thread": False, "timeout": LOCKED_S},
         pool_size=READERS if read_only else 1,
         max_overflow=0 if read_only else 1,
         pool_reset_on_return="rollback",
@@ -146,7 +174,7 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
     def _pragmas(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _use_wal(cursor)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         # Taken as needed, so a small database costs little: pages stay in memory from one group to

@@ -183,3 +183,38 @@ def test_in_a_batch_that_fails_each_item_is_tried_alone() -> None:
         assert [type(r) for r in results] == [int, ValueError, KeyError, int]
 
     asyncio.run(scene())
+
+
+def test_connections_that_open_a_new_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """Who asks second for the file's mode heard that it is locked, whatever its time-out: the writer's thread
+    ended of it, and whoever wrote waited for ever."""
+
+    async def scenario(path: Path) -> None:
+        database = SqliteDatabase(path)
+        select_one = "SELECT 1"
+        reads = [
+            database.read(lambda session: session.connection().exec_driver_sql(select_one).scalar())
+            for _ in range(2)
+        ]
+        write = database.write(lambda session: session.connection().exec_driver_sql(select_one).scalar())
+        assert await asyncio.wait_for(asyncio.gather(*reads, write), 30) == [1, 1, 1]
+        await database.close()
+
+    for number in range(100):
+        asyncio.run(scenario(tmp_path / f"{number}.db"))
+
+
+def test_a_file_that_cannot_be_opened_is_the_writers_error_and_the_next_write_tries_again(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        path = tmp_path / "notes.db"
+        path.mkdir()  # which no database can be
+        database = SqliteDatabase(path)
+        with pytest.raises(OperationalError, match="unable to open"):
+            await asyncio.wait_for(database.write(lambda session: session.connection()), 30)
+        path.rmdir()
+        await asyncio.wait_for(database.write(lambda session: session.connection()), 30)
+        await database.close()
+
+    asyncio.run(scenario())
