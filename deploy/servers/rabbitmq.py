@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -13,10 +12,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from deploy.servers.server import START_S, STOP_S, Server, ServerError, listens
+from deploy.servers.server import START_S, STOP_S, Server, ServerError, listens, quiet_ports
 
 USER, PASSWORD = "yuanlian", "rabbitmq-of-one-machine"  # on loopback, in a directory of its own
 _LIB = Path("/usr/lib/rabbitmq/lib")
+# What the node has written is in a directory of this name, and in the names of its queues' logs: another
+# name begins with nothing.
+_NODE = "yuanlian@localhost"
 
 # A laptop's share: publishers are held up above 1 GiB, and a quorum queue's log is cut off early.
 _CONFIGURATION = f"""
@@ -36,14 +38,14 @@ class RabbitMq(Server):
     """Debian's ``/usr/sbin/rabbitmq-server`` wants its own user; the node beneath runs as anybody.
 
     Every node has an ``epmd`` of its own (the process in which Erlang nodes find one another), so that
-    neither a node that is installed as a service nor its ``epmd`` is met.
+    neither a node that is installed as a service nor its ``epmd`` is met, nor another of the same name.
     """
 
     name = "rabbitmq"
 
     def __init__(self, directory: Path, port: int = 0) -> None:
-        own, self._epmd_port, self._distribution_port = _quiet_ports(3)
-        super().__init__(directory, port or own)
+        super().__init__(directory, port)
+        self._epmd_port, self._distribution_port = quiet_ports(2)
         self._epmd: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -76,7 +78,7 @@ class RabbitMq(Server):
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_CRASH_DUMP_SECONDS": "0",
-            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_NODENAME": _NODE,
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_CONF_ENV_FILE": str(self.directory / "rabbitmq-env.conf"),  # there is none
             "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
@@ -108,7 +110,7 @@ class RabbitMq(Server):
             ServerError: it failed.
         """
         done = subprocess.run(
-            [str(_script("rabbitmqctl")), "--quiet", "--node", self._node, *words],
+            [str(_script("rabbitmqctl")), "--quiet", "--node", _NODE, *words],
             capture_output=True,
             text=True,
             timeout=START_S,
@@ -124,10 +126,6 @@ class RabbitMq(Server):
         if epmd is not None:
             epmd.kill()
             epmd.wait(STOP_S)
-
-    @property
-    def _node(self) -> str:
-        return f"yuanlian-{self.port}@localhost"
 
     def _start_epmd(self) -> None:
         if self._epmd is not None:
@@ -149,21 +147,6 @@ class RabbitMq(Server):
         with contextlib.suppress(AttributeError, OSError):
             if self._epmd is not None:
                 self._epmd.kill()
-
-
-def _quiet_ports(count: int) -> list[int]:
-    """Different free ports that no outgoing connection is given: below Linux's ephemeral range, so that
-    they are still free when the server comes back after a stop."""
-    found: list[int] = []
-    for port in random.sample(range(20_000, 32_000), 1000):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                found.append(port)
-        if len(found) == count:
-            return found
-    raise ServerError("no free ports")
 
 
 def _scripts() -> Path | None:

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from deploy.servers.server import START_S, Server, ServerError, free_port
+from deploy.servers.server import START_S, Server, ServerError, quiet_ports
 
 PASSWORD = "redis-of-one-machine"  # on loopback, in a directory of its own
 
@@ -20,7 +20,7 @@ class Redis(Server):
 
     def __init__(self, directory: Path, port: int = 0, *, cluster: bool = False) -> None:
         super().__init__(directory, port)
-        self._cluster = cluster
+        self._bus_port = quiet_ports(1)[0] if cluster else None
 
     @classmethod
     def installed(cls) -> bool:
@@ -30,6 +30,11 @@ class Redis(Server):
     def url(self) -> str:
         return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
 
+    @property
+    def nodes_file(self) -> Path:
+        """Whom a node of a cluster knows."""
+        return self.directory / "nodes.conf"
+
     def prepare(self) -> None:
         pass
 
@@ -37,10 +42,10 @@ class Redis(Server):
         command = [shutil.which("redis-server") or "redis-server", "--bind", "127.0.0.1"]
         command += ["--port", str(self.port), "--dir", str(self.directory)]
         command += ["--requirepass", PASSWORD, "--save", "", "--appendonly", "no"]
-        if self._cluster:
-            command += ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]
+        if self._bus_port:
+            command += ["--cluster-enabled", "yes", "--cluster-config-file", self.nodes_file.name]
             command += ["--cluster-node-timeout", "2000", "--masterauth", PASSWORD]
-            command += ["--cluster-port", str(free_port())]
+            command += ["--cluster-port", str(self._bus_port)]
         return command
 
     def answers(self) -> bool:
@@ -70,6 +75,7 @@ class RedisCluster:
 
     def start(self) -> None:
         for node in self.nodes:
+            node.nodes_file.unlink(missing_ok=True)  # of an earlier cluster, whose slots went with its keys
             node.start()
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         create = ["redis-cli", "-a", PASSWORD, "--no-auth-warning", "--cluster", "create", *addresses]

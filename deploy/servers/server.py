@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import random
 import signal
 import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 
 START_S = 60.0
 STOP_S = 20.0
+QUIET = range(20_000, 32_000)
+"""Ports that no outgoing connection is given: below Linux's ephemeral range, so that they are still free
+when a server comes back after a stop."""
+
+_given: set[int] = set()  # by this process, which may not listen on them yet
 
 
 class ServerError(RuntimeError):
@@ -19,13 +28,17 @@ class ServerError(RuntimeError):
 
 class Server(ABC):
     """``start`` returns when the server answers; its data in ``directory`` survives ``stop``, ``kill``
-    and a later ``start``. ``port`` stays the same; 0 picks a free one."""
+    and a later ``start``, also that of another object and another process. ``port`` stays the same; 0
+    picks that of the last start in the directory, or a free one when it is somebody else's now.
+
+    A directory has one server at a time.
+    """
 
     name: str
 
     def __init__(self, directory: Path, port: int = 0) -> None:
         self.directory = directory.absolute()
-        self.port = port or free_port()
+        self.port = port or self._last_port() or quiet_ports(1)[0]
         self.process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -58,20 +71,13 @@ class Server(ABC):
 
     def start(self) -> None:
         """Raises:
-        ServerError: with the end of the server's log.
+        ServerError: with the end of the server's log, or another server has the directory.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.prepare()
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.directory,
-                env=self.environment(),
-                start_new_session=True,  # a Ctrl-C at the terminal is for its owner to act upon
-            )
+        with self._held() as lock:
+            self._port_file.write_text(str(self.port))
+            self.prepare()
+            self.process = self._spawned(lock)
         deadline = time.monotonic() + START_S
         while not self.answers():
             if self.process.poll() is not None:
@@ -106,6 +112,54 @@ class Server(ABC):
     def log_tail(self) -> str:
         return self.log.read_text(errors="replace")[-2000:]
 
+    def _spawned(self, lock: int) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                env=self.environment(),
+                start_new_session=True,  # a Ctrl-C at the terminal is for its owner to act upon
+                pass_fds=(lock,),
+            )
+        self._lock.write_text(str(process.pid))
+        return process
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[int]:
+        """The lock of the directory. The server inherits it: one that outlives whoever started it still
+        keeps others out.
+
+        Raises:
+            ServerError: names the process that has it.
+        """
+        with self._lock.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = f"{self.name} of process {self._lock.read_text()} runs in {self.directory}"
+                raise ServerError(f"{holder}: stop it, or take another directory") from None
+            yield lock.fileno()
+
+    @property
+    def _lock(self) -> Path:
+        return self.directory / "lock"
+
+    @property
+    def _port_file(self) -> Path:
+        return self.directory / "port"
+
+    def _last_port(self) -> int:
+        """0 when there is none, or it is taken."""
+        try:
+            port = int(self._port_file.read_text())
+        except (OSError, ValueError):
+            return 0
+        _given.add(port)
+        return port if _is_free(port) else 0
+
     def _end(self, how: signal.Signals) -> None:
         process, self.process = self.process, None
         if process is None or process.poll() is not None:
@@ -123,6 +177,32 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def quiet_ports(count: int) -> list[int]:
+    """Free ports of ``QUIET``, given to nobody else in this process.
+
+    Raises:
+        ServerError: there are not so many.
+    """
+    found: list[int] = []
+    for port in random.sample(QUIET, 1000):
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise ServerError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):  # taken, or no port at all
+            return False
+    return True
 
 
 def listens(port: int) -> bool:
