@@ -11,7 +11,7 @@ import pytest
 
 from yuanlian.kit.context import current
 from yuanlian.kit.database.database import Database
-from yuanlian.kit.errors import ConflictError, ServiceUnavailableError
+from yuanlian.kit.errors import ConflictError, DependencyAwayError, ServiceUnavailableError
 from yuanlian.kit.messaging import inbox, outbox
 from yuanlian.kit.messaging.bus import Bus, Subscription
 from yuanlian.kit.messaging.dead_letters import DeadLetters
@@ -57,6 +57,21 @@ class Consumer:
             if errors := self.fail_with.get(id_):
                 raise errors.pop(0) if len(ids) == 1 else errors[0]
         self.seen.extend(ids)
+
+
+class Outage(Consumer):
+    """One whose database is away until it is ``over``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = 0
+        self.over = False
+
+    async def __call__(self, messages: Sequence[Message]) -> None:
+        if not self.over:
+            self.refused += 1
+            raise DependencyAwayError
+        await super().__call__(messages)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -340,6 +355,52 @@ class BusSuite:
             await until(lambda: consumer.seen == [message.id])
             await bus.stop()
             assert await dead_of(installation, bus, "q") == []
+
+        self.play(installation, scenario)
+
+    def test_an_outage_of_what_the_handler_needs_costs_no_message_its_retries(
+        self, installation: Installation
+    ) -> None:
+        """Counted as failures of the messages, an outage of 40 s put thousands of them among the dead."""
+
+        async def scenario() -> None:
+            consumer, other = Outage(), Consumer()
+            bus = consuming(installation, consumer)
+            bus.subscribe(Subscription("other", ("thing.happened",), other))
+            await bus.start()
+            sent = messages(5, retry=0)
+            publishing = asyncio.create_task(bus.publish(sent))
+            await until(lambda: consumer.refused >= 4)
+            later = messages(5, retry=0)
+            publishing_more = asyncio.create_task(bus.publish(later))
+            await until(lambda: len(other.seen) == 10)  # another queue is not held up
+            consumer.over = True
+            await until(lambda: len(consumer.seen) == 10)
+            await publishing
+            await publishing_more
+            assert consumer.seen == ids(sent) + ids(later)
+            await bus.stop()
+            assert await dead_of(installation, bus, "q") == []
+
+        self.play(installation, scenario)
+
+    def test_what_waits_for_the_end_of_an_outage_survives_a_restart(self, installation: Installation) -> None:
+        async def scenario() -> None:
+            consumer = Outage()
+            bus = consuming(installation, consumer)
+            await bus.start()
+            sent = messages(3, retry=0)
+            publishing = asyncio.create_task(bus.publish(sent))
+            await until(lambda: consumer.refused >= 2)
+            await bus.stop()
+            await publishing
+            assert consumer.seen == []
+            again = Consumer()
+            bus = consuming(installation, again)
+            await bus.start()
+            await until(lambda: len(again.seen) == 3)
+            await bus.stop()
+            assert again.seen == ids(sent)
 
         self.play(installation, scenario)
 

@@ -16,6 +16,7 @@ from tests.support import servers
 
 from deploy.servers.redis import Redis as RedisServer
 from yuanlian.kit.channels import Channels
+from yuanlian.kit.errors import DependencyAwayError, ServiceUnavailableError
 from yuanlian.kit.realtime import closings
 from yuanlian.kit.realtime.hub import Event, Hub
 from yuanlian.kit.realtime.memory import MemoryHub
@@ -614,6 +615,24 @@ def test_numbers_given_again_after_a_failover_are_of_another_epoch(shared_stage:
         assert listener.resyncs == 1
         assert not set(listener.cursors[3:]) & set(seen)
         await fresh_process_refuses(shared_stage, seen)
+
+    shared_stage.run(scenario)
+
+
+def test_what_redis_refuses_of_one_tenant_is_no_outage_and_reaches_the_others(shared_stage: Stage) -> None:
+    """A queue waits for the end of an outage: for a key that is spoilt it would wait for ever."""
+
+    async def scenario() -> None:
+        hub, listener = await shared_stage.hub(), Listener()
+        hub.attach(listener, ["tenant"])
+        meta, _ = _keys("b")
+        await hub.redis.execute("DEL", meta)  # type: ignore[attr-defined]
+        await hub.redis.execute("SET", meta, "spoilt")  # type: ignore[attr-defined]
+        with pytest.raises(ServiceUnavailableError) as refused:
+            await hub.publish([event(1, tenant="b"), event(1), event(2)])
+        assert not isinstance(refused.value, DependencyAwayError)
+        await hub.settle()  # type: ignore[attr-defined]
+        assert listener.numbers == [1, 2]
 
     shared_stage.run(scenario)
 

@@ -124,6 +124,11 @@ class ServiceUnavailableError(AppError):
     retryable = True
 
 
+class DependencyAwayError(ServiceUnavailableError):
+    """What everybody here leans on, a database say, does not answer: no fault of the request or the message
+    that met it, and no other one would fare better."""
+
+
 class GatewayTimeoutError(AppError):
     code = ErrorCode.GATEWAY_TIMEOUT
     text = Text("上游服务超时", "Upstream timed out")

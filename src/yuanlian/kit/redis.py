@@ -21,7 +21,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from yuanlian.kit.errors import ServiceUnavailableError
+from yuanlian.kit.errors import DependencyAwayError
 from yuanlian.kit.i18n import Text
 from yuanlian.kit.redis_needs import Needs, Probe, listening, opening, probes
 from yuanlian.kit.redis_scripts import Call, Command, Script, Source, Word, as_one
@@ -44,7 +44,7 @@ _AWAY_ERRORS = (
 )
 
 
-class RedisAwayError(ServiceUnavailableError):
+class RedisAwayError(DependencyAwayError):
     """Nothing is known: the command may or may not have been carried out."""
 
     text = _AWAY
@@ -97,8 +97,9 @@ class Redis:
         return await self._guarded(self._run(script.one, keys, arguments))
 
     async def run_many(self, script: Script, calls: Sequence[Call]) -> Sequence[Any]:
-        """Many calls of one script in one round trip; an error stands in the place of its call. The server
-        does nothing else meanwhile: some hundreds of calls are as many as it should be asked for.
+        """Many calls of one script in one round trip; an error stands in the place of its call, a
+        ``RedisAwayError`` where a node of a cluster gave no answer. The server does nothing else meanwhile:
+        some hundreds of calls are as many as it should be asked for.
 
         Raises:
             RedisAwayError: nobody answered, or ``Script.before`` failed for all of them.
@@ -227,7 +228,7 @@ class Redis:
             again = await self._pipe(source, [calls[i] for i in missing])
             for i, answer in zip(missing, again, strict=True):
                 answers[i] = answer
-        return answers
+        return [RedisAwayError() if isinstance(answer, _AWAY_ERRORS) else answer for answer in answers]
 
     async def _pipe(self, source: Source, calls: Sequence[Call]) -> list[Any]:
         async with self._client.pipeline() as pipe:

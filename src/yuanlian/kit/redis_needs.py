@@ -33,7 +33,6 @@ _EVERYONE: Sequence[Sequence[Word]] = (
     ["TIME"],
     ["EVAL", "return 1", 0],
     ["EVALSHA", "0" * 40, 0],
-    ["SCRIPT", "LOAD", "return 1"],
 )
 
 
@@ -68,6 +67,7 @@ def opening(*, cluster: bool) -> Iterator[Probe]:
         yield Probe(["CLUSTER", "SLOTS"], "+cluster|slots", "")
         yield Probe(["COMMAND"], "+command", "")
         yield Probe(["ASKING"], "+asking", "")
+        yield Probe(["SCRIPT", "LOAD", "return 1"], "+script|load", "")
 
 
 def probes(needs: Needs, channel: str) -> Iterator[Probe]:

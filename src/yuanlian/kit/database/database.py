@@ -14,20 +14,20 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from yuanlian.kit.errors import ServiceUnavailableError
+from yuanlian.kit.errors import DependencyAwayError
 from yuanlian.kit.i18n import Text
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class DatabaseUnavailableError(ServiceUnavailableError):
+class DatabaseUnavailableError(DependencyAwayError):
     """The database is away or too busy. Nothing was stored."""
 
     text = Text("数据库暂不可用，请稍后重试", "The database is unavailable, try again later")
 
 
-class OutcomeUnknownError(ServiceUnavailableError):
+class OutcomeUnknownError(DependencyAwayError):
     """The connection ended while the transaction was being committed: it was stored whole or not at all,
     and nobody can say which. Repeating is safe where a repeat is recognised (``Idempotency-Key``, an event
     id, the inbox)."""

@@ -38,9 +38,10 @@ class Subscription:
     of any tenants, oldest first. When it raises for several messages, each is tried alone, so one
     poison message never holds the others back. A non-retryable ``AppError`` or a malformed message
     goes to the dead letters at once; anything else is retried after 1, 5, 30, 300 seconds, at most
-    ``message.retry`` times, then it goes to the dead letters. One message may be delivered more
-    than once (a key of its rows tells, or ``inbox.once``), and handlers of several queues may be given
-    the same object: never change its ``data``.
+    ``message.retry`` times, then it goes to the dead letters. ``DependencyAwayError`` is no fault of
+    any message: the queue stands still until the handler finds again what it needs. One message may be
+    delivered more than once (a key of its rows tells, or ``inbox.once``), and handlers of several queues
+    may be given the same object: never change its ``data``.
     """
 
     queue: str

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from yuanlian.kit.context import RequestContext, serving
-from yuanlian.kit.errors import AppError
+from yuanlian.kit.errors import AppError, DependencyAwayError
 from yuanlian.kit.ids import new_id
 from yuanlian.kit.messaging.bus import Handler
 from yuanlian.kit.messaging.message import Message
@@ -52,11 +52,17 @@ async def deliver(queue: str, handler: Handler, deliveries: Sequence[Delivery]) 
     """Hands the batch to ``handler`` and returns one outcome per delivery, in order.
 
     When the batch raises, each message is tried alone, so that only those that fail alone fail.
+
+    Raises:
+        DependencyAwayError: the handler lacks what it works with. That speaks against no message, and counts
+            against none: all of them are to be handed out again when it may be back (decision record 0021).
     """
     if len(deliveries) > 1:
         try:
             with serving(RequestContext(request_id=new_id("req"))):
                 await handler([_as_told(delivery) for delivery in deliveries])
+        except DependencyAwayError:
+            raise
         except Exception as error:  # noqa: BLE001 - found again, and judged, message by message
             _log.warning(
                 "batch failed, trying each alone", queue=queue, size=len(deliveries), error=reason(error)
@@ -71,6 +77,8 @@ async def _deliver_alone(queue: str, handler: Handler, delivery: Delivery) -> Ou
     try:
         with serving(RequestContext(request_id=message.requestId or new_id("req"))):
             await handler([_as_told(delivery)])
+    except DependencyAwayError:
+        raise
     except Exception as error:  # noqa: BLE001 - becomes the outcome
         outcome = judge(error, delivery)
         _log.warning(

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from yuanlian.kit.clock import Clock
+from yuanlian.kit.errors import DependencyAwayError
 from yuanlian.kit.messaging import repository
 from yuanlian.kit.messaging.bus import Subscription
 from yuanlian.kit.messaging.delivery import DONE, Delivery, deliver, reason
@@ -119,6 +120,11 @@ class LocalQueue:
             try:
                 await self._step()
                 failures = 0
+            except DependencyAwayError as error:
+                failures += 1
+                pause = pause_after(failures)
+                _log.warning("queue waits", queue=self.name, error=reason(error), retry_in_s=pause)
+                await self._stopped.within(pause)
             except Exception:  # noqa: BLE001 - whatever it was, rows are still there and publishers told
                 failures += 1
                 _log.exception("queue stands still", queue=self.name, retry_in_s=pause_after(failures))
@@ -149,6 +155,9 @@ class LocalQueue:
         self._batch = batch
         try:
             outcomes = await deliver(self.name, self._handler, batch)
+        except DependencyAwayError:
+            self._ready.extendleft(reversed(batch))
+            raise
         finally:
             self._batch = ()
         await self._stored()

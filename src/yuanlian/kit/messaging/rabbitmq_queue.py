@@ -13,6 +13,7 @@ import structlog
 from pamqp.header import ContentHeader
 
 from yuanlian.kit.clock import Clock
+from yuanlian.kit.errors import DependencyAwayError
 from yuanlian.kit.messaging import rabbitmq_wire as wire
 from yuanlian.kit.messaging.bus import BusError, Subscription
 from yuanlian.kit.messaging.delivery import Dead, Delivery, Done, Outcome, Retry, deliver, reason
@@ -109,7 +110,7 @@ class RabbitMqQueue:
             size = min(len(self._ready), self._limit)
             batch = [self._ready.popleft() for _ in range(size)]
             try:
-                await self._take(batch)
+                await self._take_or_hold(batch)
             except (Exception, asyncio.CancelledError) as error:  # whatever it was, the queue goes on
                 if is_to_end(error):
                     raise
@@ -134,6 +135,23 @@ class RabbitMqQueue:
             if len(self._ready) >= self._limit:
                 self._full.set()
 
+    async def _take_or_hold(self, batch: Sequence[Arrived]) -> None:
+        """While what the handler needs is away, the batch stays at hand and the broker keeps the rest. A stop
+        leaves it to the broker, which also hands out again what a lost channel has brought."""
+        tries = 0
+        while not (self._stopped.is_set() or batch[0].lane.gone()) or not tries:
+            try:
+                await self._take(batch)
+            except DependencyAwayError as error:
+                tries += 1
+                pause = pause_after(tries)
+                _log.warning(
+                    "queue waits", queue=self.name, size=len(batch), error=reason(error), retry_in_s=pause
+                )
+                await self._stopped.within(pause)
+            else:
+                break
+
     async def _take(self, batch: Sequence[Arrived]) -> None:
         incoming: list[Incoming] = []
         failed: dict[int, Parcel] = {}
@@ -155,7 +173,7 @@ class RabbitMqQueue:
         """The one at fault goes back to the broker, which buries what it has handed out too often."""
         for one in batch:
             try:
-                await self._take([one])
+                await self._take_or_hold([one])
             except (Exception, asyncio.CancelledError) as error:
                 if is_to_end(error):
                     raise

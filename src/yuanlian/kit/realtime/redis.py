@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from yuanlian.kit.channels import Channels
+from yuanlian.kit.errors import ServiceUnavailableError
 from yuanlian.kit.realtime.closings import Closing, Closings
 from yuanlian.kit.realtime.frames import text_frame
 from yuanlian.kit.realtime.hub import Encode, Event, Subscriber
@@ -96,8 +97,8 @@ _decode_wire = msgspec.json.Decoder(_Wire).decode
 
 class RedisHub:
     """Implements ``Hub`` and ``Realtime``. While Redis is away nothing is published (``RedisAwayError``:
-    the bus tries again) and connections stay; when it is back they get what they missed, in order, or
-    are told to read anew.
+    queues wait with what they have) and connections stay; when it is back they get what they missed, in
+    order, or are told to read anew.
 
     An epoch belongs to one server for as long as it is master: after a failover, a restart from a snapshot or
     a move of the tenant's slot a new one begins, with whatever is asked first. So two events do not have one
@@ -132,9 +133,12 @@ class RedisHub:
             for tenant, wires in by_tenant.items()
         ]
         for answer in await self._redis.run_many(_PUBLISH, calls):
+            if isinstance(answer, RedisAwayError):
+                raise answer
             if isinstance(answer, Exception):
+                # This tenant's keys are at fault, say; others' events must not wait for it.
                 _log.error("Redis refuses a live event", error=str(answer))
-                raise RedisAwayError from answer
+                raise ServiceUnavailableError from answer
 
     async def close_user(self, tenant_id: str, user_id: str, code: int) -> None:
         self._closings.close(Closing(tenant_id, user_id, code))

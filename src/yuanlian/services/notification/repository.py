@@ -25,9 +25,9 @@ _RECEIPTS = cast("Table", Receipt.__table__)
 _notification_values = itemgetter(*_NOTIFICATIONS.c.keys())
 _receipt_values = itemgetter(*_RECEIPTS.c.keys())
 
-_TOLD = select(_NOTIFICATIONS.c.tenant_id, _NOTIFICATIONS.c.source_id, _NOTIFICATIONS.c.recipient).where(
-    _NOTIFICATIONS.c.source_id.in_(bindparam("sources", expanding=True))
-)
+_TOLD = select(
+    _NOTIFICATIONS.c.tenant_id, _NOTIFICATIONS.c.source_id, _NOTIFICATIONS.c.recipient, _NOTIFICATIONS.c.id
+).where(_NOTIFICATIONS.c.source_id.in_(bindparam("sources", expanding=True)))
 
 
 class NotificationRepository:
@@ -36,10 +36,10 @@ class NotificationRepository:
 
     # -- telling ------------------------------------------------------------------------------
 
-    def told(self, sources: Collection[str]) -> set[RecipientKey]:
-        """Who was already told of any of ``sources``."""
+    def told(self, sources: Collection[str]) -> dict[RecipientKey, str]:
+        """Who was already told of any of ``sources``, and the id of the notification."""
         found = self._session.connection().execute(_TOLD, {"sources": few_lengths(sources)})
-        return {(tenant, source, recipient) for tenant, source, recipient in found}
+        return {(tenant, source, recipient): id_ for tenant, source, recipient, id_ in found}
 
     def add(self, notifications: Sequence[dict[str, Any]], receipts: Sequence[dict[str, Any]]) -> None:
         insert_rows(self._session, _NOTIFICATIONS, [_notification_values(row) for row in notifications])

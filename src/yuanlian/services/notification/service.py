@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
 import msgspec
+import structlog
 from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -18,7 +19,13 @@ from yuanlian.kit.clock import Clock
 from yuanlian.kit.context import current
 from yuanlian.kit.database.database import Database, reads, writes
 from yuanlian.kit.envelope import Page
-from yuanlian.kit.errors import ConflictError, FieldError, NotFoundError, ValidationError
+from yuanlian.kit.errors import (
+    ConflictError,
+    FieldError,
+    NotFoundError,
+    ServiceUnavailableError,
+    ValidationError,
+)
 from yuanlian.kit.http.client import ServiceClient
 from yuanlian.kit.http.pagination import encode_cursor
 from yuanlian.kit.i18n import DEFAULT_LOCALE, Locale, Text
@@ -37,8 +44,10 @@ from yuanlian.services.notification.schemas import (
     ReceiptStatus,
     ReceiptView,
 )
-from yuanlian.services.notification.telling import Notice, Told, addressees, notice_of, receipt_id, tell
+from yuanlian.services.notification.telling import News, Notice, Told, addressees, notice_of, receipt_id, tell
 from yuanlian.services.notification.templates import ANNOUNCEMENT, render
+
+_log = structlog.get_logger("notification")
 
 _CONTROL = Text("不能含有控制字符", "must not contain control characters")
 
@@ -62,49 +71,54 @@ class NotificationService:
         notices = [notice for event, message in events if (notice := notice_of(event, message))]
         if not notices:
             return
-        told = Told()
+        runs: list[Told] = []
 
-        def store(session: Session, known: set[RecipientKey]) -> None:
-            nonlocal told
-            stored = self._store(session, notices, known)
-            # Run again after a COMMIT whose answer was lost, it finds all there; the first run has the news.
-            if stored.notifications:
-                told = stored
-
-        def tell_all(session: Session) -> None:
+        def tell_all(session: Session) -> Sequence[News]:
             """Nearly always nobody was told before; the key says so without a question."""
             try:
-                store(session, set())
+                runs.append(self._store(session, notices))
             except IntegrityError as error:
                 raise _ToldBeforeError from error
+            return runs[-1].news
 
-        def tell_the_others(session: Session) -> None:
-            store(session, NotificationRepository(session).told({notice.source_id for notice in notices}))
+        def tell_the_others(session: Session) -> Sequence[News]:
+            """The answer to an earlier run's COMMIT may have been lost: of those, what is there is news."""
+            known = NotificationRepository(session).told({notice.source_id for notice in notices})
+            stored = set(known.values())
+            earlier = [news for run in runs for news in run.news if news[1]["id"] in stored]
+            runs.append(self._store(session, notices, known))
+            return earlier + runs[-1].news
 
         with tenant_group({notice.tenant_id for notice in notices}):
             try:
-                await self.database.write(tell_all, repeatable=True)
+                news = await self.database.write(tell_all, repeatable=True)
             except _ToldBeforeError:
-                await self.database.write(tell_the_others, repeatable=True)
-        await self._push(told)
+                news = await self.database.write(tell_the_others, repeatable=True)
+        await self._push(news)
 
-    def _store(self, session: Session, notices: Sequence[Notice], known: set[RecipientKey]) -> Told:
+    def _store(
+        self, session: Session, notices: Sequence[Notice], known: Collection[RecipientKey] = ()
+    ) -> Told:
         rows = tell(notices, known, self._clock.now_ms())
         if rows.notifications:
             NotificationRepository(session).add(rows.notifications, rows.receipts)
             outbox.add(session, rows.emails)
         return rows
 
-    async def _push(self, told: Told) -> None:
+    async def _push(self, news: Iterable[News]) -> None:
         """Live news to those who are looking. Their language is not known here."""
         events = [
             Event(row["tenant_id"], (f"user:{row['user_id']}",), partial(_news, row, notice.variables))
-            for notice, rows in told.told
-            for row in rows
+            for notice, row in news
             if row["user_id"] is not None
         ]
-        if events:
+        if not events:
+            return
+        try:
             await self._realtime.publish(events)
+        except ServiceUnavailableError as error:
+            # They are in the inbox by now, and the letters on their way; doing it again would not show them.
+            _log.warning("news not shown live", size=len(events), error=str(error))
 
     # -- the inbox ----------------------------------------------------------------------------
 
@@ -206,7 +220,7 @@ class NotificationService:
             if first is None:
                 raise
             return first
-        await self._push(told)
+        await self._push(told.news)
         return sent
 
     def _announce(
@@ -244,7 +258,7 @@ class NotificationService:
             request_id=current().request_id,
             user_id=principal.user_id,
         )
-        return AnnouncementSent(id_, len(people)), self._store(session, [notice], set())
+        return AnnouncementSent(id_, len(people)), self._store(session, [notice])
 
 
 class _ToldBeforeError(Exception):

@@ -3,7 +3,7 @@ recipient and channel, an e-mail per address. No I/O; the same for one event and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -57,14 +57,17 @@ class Notice:
     user_id: str | None = None
 
 
+News = tuple[Notice, dict[str, Any]]
+
+
 @dataclass(slots=True)
 class Told:
-    """Rows to store together; ``told``: the notifications by what they tell of."""
+    """Rows to store together; ``news``: the notifications, each with what it tells of."""
 
     notifications: list[dict[str, Any]] = field(default_factory=list)
     receipts: list[dict[str, Any]] = field(default_factory=list)
     emails: list[Message] = field(default_factory=list)
-    told: list[tuple[Notice, list[dict[str, Any]]]] = field(default_factory=list)
+    news: list[News] = field(default_factory=list)
 
 
 def notice_of(event: AttendanceUpdated, message: Message) -> Notice | None:
@@ -98,18 +101,16 @@ def addressees(members: Iterable[AudienceMember]) -> list[Addressee]:
     return list(people.values())
 
 
-def tell(notices: Iterable[Notice], known: set[tuple[str, str, str]], now: int) -> Told:
+def tell(notices: Iterable[Notice], known: Collection[tuple[str, str, str]], now: int) -> Told:
     """Rows for every addressee who is not ``known`` (tenant, source, recipient) to be told already."""
-    rows = Told()
+    rows, told = Told(), set(known)
     for notice in notices:
         facts = msgspec.json.encode(notice.facts).decode()
-        told = []
         for person in notice.people:
             key = (notice.tenant_id, notice.source_id, person.key)
-            if key not in known:
-                known.add(key)
-                told.append(_tell_one(rows, notice, person, facts, now))
-        rows.told.append((notice, told))
+            if key not in told:
+                told.add(key)
+                rows.news.append((notice, _tell_one(rows, notice, person, facts, now)))
     return rows
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy import event as listening
+from sqlalchemy.orm import Session
 from tests.ports.cutting_proxy import Cut, CuttingProxy
 from tests.unit.services.notification.world import (
     FATHER,
@@ -26,10 +28,16 @@ from tests.unit.services.notification.world import (
 )
 
 from yuanlian.contracts.attendance import Recipient
+from yuanlian.kit.database.database import Database
 from yuanlian.kit.database.mysql import MysqlDatabase
 from yuanlian.kit.messaging.message import Message
+from yuanlian.kit.realtime.hub import Event
+from yuanlian.kit.realtime.memory import MemoryHub
+from yuanlian.kit.redis import RedisAwayError
 from yuanlian.services.notification.models import Receipt
 from yuanlian.services.notification.service import NotificationService
+
+T = TypeVar("T")
 
 
 def test_exactly_the_recipients_of_a_check_in_are_told(tmp_path: Path) -> None:
@@ -114,6 +122,87 @@ def test_news_are_shown_once_though_the_answer_to_the_commit_was_lost(
         assert proxy.cuts == 1
         assert await world.count() == 3
         assert [shown.user_id for shown in world.shown] == ["user_m", "user_m", "user_f"]
+
+    play(tmp_path, scenario)
+
+
+class GivenUpOnce:
+    """A database that gives its first transaction up when its work is done and runs it again, as after a
+    deadlock or a lost connection; ``meanwhile``: what others do in between."""
+
+    def __init__(self, database: Database, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._database = database
+        self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        return await self._database.read(work)
+
+    async def write(self, work: Callable[[Session], T], *, repeatable: bool = False) -> T:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+
+            def undone(session: Session) -> None:
+                work(session)
+                raise GivenUpError
+
+            with pytest.raises(GivenUpError):
+                await self._database.write(undone)
+            await meanwhile()
+        return await self._database.write(work, repeatable=repeatable)
+
+    async def ping(self) -> None:
+        await self._database.ping()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+class GivenUpError(Exception):
+    """The server's decision."""
+
+
+@pytest.mark.parametrize("beside", [(), (event("event_2"),)], ids=["alone", "beside something new"])
+def test_news_of_a_transaction_that_was_given_up_are_not_shown(
+    tmp_path: Path, beside: tuple[Message, ...]
+) -> None:
+    """Another process has told it meanwhile: the first run's notifications are not in any inbox."""
+
+    async def scenario(world: World) -> None:
+        message = event(recipients=(MOTHER, FATHER))
+        database = GivenUpOnce(world.database, lambda: world.attendance(message))
+        service = NotificationService(
+            database=database, clock=world.clock, client=world.tenant, realtime=world.hub
+        )
+        await service.tell_guardians([message, *beside])
+        assert await world.count() == 2 + len(beside)
+        stored = {told["id"] for user in ("user_m", "user_f") for told in await world.inbox(person(user))}
+        shown = [shown.message["data"]["id"] for shown in world.shown]
+        assert sorted(shown) == sorted(stored)
+        assert len(await world.queued()) == 1 + len(beside)
+
+    play(tmp_path, scenario)
+
+
+class Unheard(MemoryHub):
+    """Live events that reach nobody: Redis is away."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        raise RedisAwayError
+
+
+def test_guardians_are_told_while_live_events_reach_nobody(tmp_path: Path) -> None:
+    """The inbox has it: that the live news did not leave is no reason to do all of it again."""
+
+    async def scenario(world: World) -> None:
+        service = NotificationService(
+            database=world.database,
+            clock=world.clock,
+            client=world.tenant,
+            realtime=Unheard(msgspec.json.encode),
+        )
+        await service.tell_guardians([event(recipients=(MOTHER, FATHER))])
+        assert len(await world.inbox(person("user_m"))) == 1
+        assert await world.count() == 2
 
     play(tmp_path, scenario)
 
