@@ -7,9 +7,7 @@ one receipt per channel and one letter per address, and analytics equal the atte
 
 from __future__ import annotations
 
-import os
 import random
-import secrets
 import signal
 import sqlite3
 import threading
@@ -23,8 +21,6 @@ import httpx
 from tests.support.platform import PASSWORD, Platform, eventually
 
 KILLS = 20
-SEED = int(os.environ.get("YUANLIAN_TEST_SEED", "0")) or secrets.randbits(32)
-"""Another one each time; a failure prints it, and the environment brings it back."""
 TEACHERS = ("laoshi", "laoshi_sun_02", "laoshi_sun_03", "laoshi2")
 
 
@@ -59,8 +55,7 @@ class Stream(threading.Thread):
                     return
 
 
-def test_nothing_acknowledged_is_lost_or_told_twice(tmp_path: Path) -> None:
-    chance = random.Random(SEED)
+def test_nothing_acknowledged_is_lost_or_told_twice(tmp_path: Path, chance: random.Random) -> None:
     data_dir = tmp_path / "data"
     platform = Platform(data_dir).start()
     signed_in = [_sign_in(platform.public, name) for name in TEACHERS]

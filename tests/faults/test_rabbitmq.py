@@ -7,9 +7,7 @@ so is every queue.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import secrets
 import signal
 import subprocess
 import sys
@@ -21,6 +19,7 @@ import pytest
 from tests.ports.bus_suite import messages
 from tests.ports.rabbitmq_installation import RabbitMqInstallation
 from tests.support import servers
+from tests.support.seed import SEED
 
 from deploy.servers.rabbitmq import RabbitMq
 from yuanlian.kit.errors import ConflictError
@@ -29,8 +28,6 @@ from yuanlian.kit.messaging.bus import Subscription
 from yuanlian.kit.messaging.message import Message
 
 pytestmark = pytest.mark.servers
-SEED = int(os.environ.get("YUANLIAN_TEST_SEED", "0")) or secrets.randbits(32)
-"""Another one each time; a failure prints it, and the environment brings it back."""
 PATIENCE_S = 60.0
 """Without anything that moves: how long all of it takes is the machine's business."""
 MOST_WAITING = 2000
