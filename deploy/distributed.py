@@ -19,9 +19,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from deploy import logs
 from deploy.servers.mariadb import MariaDb
@@ -201,15 +202,16 @@ class Distributed:
             time.sleep(0.02)
 
     def _not_found(self) -> list[str]:
-        """Services of which the gateway knows fewer instances than were started."""
+        """Services of which the gateway lists not every port that was started. Instances of a platform that
+        was killed count for nothing: they stay in the registry until their life ends."""
         with closing(HTTPConnection("127.0.0.1", self.admin_port, timeout=START_S)) as gateway:
             try:
                 gateway.request("GET", "/services")
-                known = json.load(gateway.getresponse())["services"]
-            except OSError:
-                known = {}
-        found = {name: len(known.get(f"{name}-service", ())) for name in self.ports}
-        return [name for name, ports in self.ports.items() if found[name] < len(ports)]
+                listed = json.load(gateway.getresponse())["services"]
+                found = {name: _ports_up(listed, f"{name}-service") for name in self.ports}
+            except (OSError, HTTPException, ValueError, KeyError, TypeError):
+                return list(self.ports)  # no answer, or none that says who is there: it is asked again
+        return [name for name, ports in self.ports.items() if not found[name].issuperset(ports)]
 
     def _secret(self) -> str:
         path = self.directory / "jwt.secret"
@@ -218,6 +220,15 @@ class Distributed:
             path.touch(mode=0o600)
             path.write_text(secrets.token_urlsafe(48))
         return path.read_text().strip()
+
+
+def _ports_up(listed: Any, service: str) -> set[int]:
+    """Raises:
+    KeyError, TypeError: this is not how a gateway lists instances.
+    """
+    if service not in listed:
+        return set()
+    return {instance["port"] for instance in listed[service] if instance["status"] == "up"}
 
 
 @contextmanager
