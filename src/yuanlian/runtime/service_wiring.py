@@ -39,7 +39,7 @@ from yuanlian.runtime import listening
 from yuanlian.runtime.housekeeping import keep_tidy
 from yuanlian.runtime.platform import Platform, by_prefix, mailer
 from yuanlian.runtime.registration import Registration
-from yuanlian.runtime.settings import Settings, UnsupportedSettingError
+from yuanlian.runtime.settings import Settings, UnsupportedSettingError, shown
 from yuanlian.runtime.shared import Shared, shared
 from yuanlian.runtime.stopping import Chore, one_after_another
 
@@ -174,11 +174,12 @@ def refuse_embedded(settings: Settings) -> None:
         "registry_url": ("redis", "redis://127.0.0.1:6379/0"),
     }
     for name, (technology, example) in wanted.items():
-        scheme = (getattr(settings, name) or "").partition(":")[0]
-        if not scheme.startswith((technology, "mariadb" if technology == "mysql" else technology)):
+        url = getattr(settings, name) or ""
+        spoken = url.startswith((technology, "mariadb" if technology == "mysql" else technology))
+        if not spoken or "://" not in url:
             raise UnsupportedSettingError(
                 f"YUANLIAN_{name.upper()}: a service in a process of its own needs {technology}, "
-                f"not {scheme or 'nothing'}; for example {example}"
+                f"not {shown(url) if url else 'nothing'}; for example {example}"
             )
     if not settings.has_token_secret:
         raise UnsupportedSettingError("YUANLIAN_JWT_SECRET: every part of an installation needs the same one")

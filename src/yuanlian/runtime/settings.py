@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Collection
 from pathlib import Path
@@ -29,11 +30,18 @@ from yuanlian.runtime.upstreams import parse_upstreams
 PREFIX = "YUANLIAN_"
 FILE = "yuanlian.toml"
 MIN_SECRET_BYTES = 32
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)")
 _HSTS = r"^(off|max-age=\d+(; includeSubDomains)?(; preload)?)$"
 
 
 class UnsupportedSettingError(Refusal):
     """A setting asks for an adapter that this release does not have."""
+
+
+def shown(url: str) -> str:
+    """What of a URL may stand in a message: the rest may be a password, as may a text that is no URL."""
+    scheme = _SCHEME.match(url)
+    return f"{scheme[0]}:…" if scheme else "a text without a scheme"
 
 
 class Settings(BaseSettings):
@@ -120,6 +128,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def has_database_file(self) -> bool:
+        """Whether the database is SQLite's: it goes with the data directory, and one process has it."""
+        return self.database_url is None or self.database_url.startswith("sqlite")
+
+    @property
     def database_path(self) -> Path:
         """Where SQLite keeps its file.
 
@@ -128,9 +141,9 @@ class Settings(BaseSettings):
         """
         if self.database_url is None:
             return self.data_dir / "yuanlian.db"
-        scheme, separator, path = self.database_url.partition(":///")
-        if scheme not in ("sqlite", "sqlite+aiosqlite") or not separator or not path:
-            raise ValueError(f"database_url: {scheme}:… is not sqlite:///PATH")
+        scheme, _, path = self.database_url.partition(":///")
+        if scheme not in ("sqlite", "sqlite+aiosqlite") or not path:
+            raise ValueError(f"database_url: {shown(self.database_url)} is not sqlite:///PATH")
         return Path(path)
 
     @property

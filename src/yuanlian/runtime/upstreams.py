@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from yuanlian.contracts.edge import EVERY_SERVICE
 
 _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_PLAIN = re.compile(r"[\w .-]*")  # as no URL is
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -47,10 +48,10 @@ def host_and_port(url: str) -> tuple[str, int]:
 
 def _parse_text(text: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for part in filter(None, (part.strip() for part in text.split(";"))):
+    for number, part in enumerate(filter(None, (part.strip() for part in text.split(";"))), 1):
         service, separator, urls = part.partition("=")
         if not separator:
-            raise ValueError(f"{part!r}: must be SERVICE=URL,URL")
+            raise ValueError(f"part {number}: must be SERVICE=URL,URL")
         name = _service(service.strip())
         if name in found:
             raise ValueError(f"{name}: named twice")
@@ -60,7 +61,8 @@ def _parse_text(text: str) -> dict[str, tuple[str, ...]]:
 
 def _service(name: str) -> str:
     if name != EVERY_SERVICE and not _SERVICE.fullmatch(name):
-        raise ValueError(f"{name!r}: is no name of a service")
+        shown = repr(name) if _PLAIN.fullmatch(name) else "what stands there"
+        raise ValueError(f"{shown}: is no name of a service")
     return name
 
 
@@ -69,9 +71,10 @@ def _urls(service: str, urls: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError(f"{service}: has no URL")
     if len(set(urls)) != len(urls):
         raise ValueError(f"{service}: has a URL twice")
-    for url in urls:
+    for number, url in enumerate(urls, 1):
         if reason := _fault(url):
-            raise ValueError(f"{service}: {_shown(url)} {reason}")
+            # By its number: what is no URL may be half of a password.
+            raise ValueError(f"{service}: URL {number} {reason}")
     return urls
 
 
@@ -99,9 +102,3 @@ def _is_host(host: str) -> bool:
         return ipaddress.ip_address(host).version == 6
     except ValueError:
         return False
-
-
-def _shown(url: str) -> str:
-    """Without what may be a password."""
-    scheme, separator, rest = url.partition("://")
-    return repr(f"{scheme}{separator}{rest.rpartition('@')[2]}")

@@ -42,7 +42,7 @@ from yuanlian.runtime.housekeeping import keep_tidy
 from yuanlian.runtime.listening import Listening, open_tls
 from yuanlian.runtime.platform import Platform, by_prefix, mailer
 from yuanlian.runtime.registration import Registration
-from yuanlian.runtime.settings import Settings, UnsupportedSettingError
+from yuanlian.runtime.settings import Settings, UnsupportedSettingError, shown
 from yuanlian.runtime.stopping import Chore, one_after_another
 from yuanlian.services.analytics.module import module as analytics_module
 from yuanlian.services.auth.module import module as auth_module
@@ -276,6 +276,6 @@ def refuse_unsupported(settings: Settings) -> None:
     for name, supported in known.items():
         value = getattr(settings, name)
         if value != supported:
-            # Only its scheme: the rest of a URL may be a password.
-            scheme = value.partition(":")[0]
-            raise UnsupportedSettingError(f"{name}: the embedded platform speaks {supported}, not {scheme}:…")
+            raise UnsupportedSettingError(
+                f"{name}: the embedded platform speaks {supported}, not {shown(value)}"
+            )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 from tests.support import servers
-from typer.testing import CliRunner, Result
+from tests.support.command_line import Run, run
 
 from deploy.servers.mariadb import DATABASE, PASSWORD, USER
 from yuanlian.kit.database.schema import table_of
@@ -21,25 +20,14 @@ from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import encode
 from yuanlian.kit.messaging.tables import DeadLetterRow
-from yuanlian.runtime.cli import app
 from yuanlian.runtime.datadir import DataDirLock
 from yuanlian.runtime.demo.load import load_demo
 from yuanlian.runtime.schema import HEAD, upgrade
 
+__all__ = ["run"]
+
 QUEUE = "notification.queue"
 REASON = "ServiceUnavailableError: " + "the mail server was not there, " * 20
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``yuanlian …`` in a directory of its own, without settings from around it."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("YUANLIAN_")]:
-        monkeypatch.delenv(name)
-    return lambda *arguments, **settings: CliRunner().invoke(
-        app, list(arguments), env={f"YUANLIAN_{name.upper()}": value for name, value in settings.items()}
-    )
 
 
 @pytest.fixture
@@ -180,7 +168,10 @@ def test_check_tells_settings_their_source_and_that_all_is_well(run: Run, data: 
     ("settings", "finding"),
     [
         ({"bus_url": "kafka://guest:geheim@127.0.0.1"}, "FAIL  settings: bus_url"),
-        ({"database_url": "postgresql:///x"}, "FAIL  database: database_url"),
+        (
+            {"database_url": "postgresql://name:geheim@127.0.0.1/x"},
+            "database_url: postgresql:… is not sqlite:///PATH",
+        ),
         ({"database_url": "sqlite:///text.db"}, "FAIL  database: text.db: file is not a database"),
         ({"routes": "text.db"}, "FAIL  routes: text.db, line 1"),
         ({"smtp_url": "smtp://name:geheim@127.0.0.1:1"}, "FAIL  mail: SMTPConnectError"),
