@@ -4,6 +4,7 @@ stand behind the ports, the other services are called over HTTP."""
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ OUTBOX_POLL_S = 0.05
 OUTBOX_GATHER_S = 0.06
 """Under load: a message costs the broker and every consumer less, the more go along."""
 
+_NOWHERE = (
+    "YUANLIAN_ADVERTISE_HOST: set it to the address at which gateways reach this machine; the name {} stands "
+    "for {}"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
@@ -72,6 +78,7 @@ def service(name: str, settings: Settings, log: Log) -> Platform:
         UnsupportedSettingError, ValueError: a setting that cannot be followed.
     """
     refuse_embedded(settings)
+    host = advertised_host(settings)
     parts = _parts(settings)
     module = _MODULES[name](parts)
     bus = _bus(parts, module)
@@ -82,7 +89,7 @@ def service(name: str, settings: Settings, log: Log) -> Platform:
         modules=(module,),
         bus=bus,
         relay=_relay(parts, bus),
-        registration=Registration(parts.shared.registry, [module.name], _reachable_at(settings)),
+        registration=Registration(parts.shared.registry, [module.name], host),
         websocket=None,
         observer=EdgeObserver(log, metrics, QUIET),
         public=listening.services(settings, _internal_edge(parts, module, health)),
@@ -247,13 +254,33 @@ _MODULES: dict[str, Callable[[_Parts], ServiceModule]] = {
 SERVICES = tuple(_MODULES)
 
 
-def _reachable_at(settings: Settings) -> str:
-    """The address under which gateways and other services find this process."""
+def advertised_host(settings: Settings) -> str:
+    """The address under which gateways and other services find this process.
+
+    Raises:
+        UnsupportedSettingError: it listens on every address, and none can be made out that others reach.
+    """
     if settings.advertise_host is not None:
         return settings.advertise_host
-    if settings.services_host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not listened on
-        return socket.gethostbyname(socket.gethostname())
-    return settings.services_host
+    if not _is_every_address(settings.services_host):
+        return settings.services_host
+    name = socket.gethostname()
+    try:
+        address = socket.gethostbyname(name)
+    except (OSError, UnicodeError):
+        raise UnsupportedSettingError(_NOWHERE.format(name, "no address")) from None
+    found = ipaddress.ip_address(address)
+    if found.is_loopback or found.is_unspecified:
+        # Debian writes 127.0.1.1 beside the machine's name.
+        raise UnsupportedSettingError(_NOWHERE.format(name, f"{address}, which only this machine reaches"))
+    return address
+
+
+def _is_every_address(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False  # a name
 
 
 def _openapi(module: ServiceModule) -> dict[str, Any]:
