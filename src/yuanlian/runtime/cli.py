@@ -192,7 +192,7 @@ def create_operator(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Add an account that administers the platform, while the platform is stopped."""
+    """Add an account that administers the platform. With SQLite, while the platform is stopped."""
     from yuanlian.runtime import operators
 
     if password_stdin:
@@ -247,6 +247,7 @@ def _run(operation: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -
     from sqlalchemy.exc import DBAPIError  # with what an operation imports, not with every `--help`
 
     from yuanlian.kit.database.database import DatabaseRefusedError
+    from yuanlian.kit.errors import ServiceUnavailableError
     from yuanlian.kit.messaging.bus import BusError
     from yuanlian.runtime.datadir import DataDirHeldError
     from yuanlian.runtime.operations import NothingThereError
@@ -262,6 +263,7 @@ def _run(operation: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -
         RoutesRefusedError,
         SchemaError,
         BusError,
+        ServiceUnavailableError,
         ValueError,
         OSError,
     ) as error:

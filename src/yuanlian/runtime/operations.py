@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 
 from yuanlian.contracts.queues import QUEUES
@@ -34,7 +34,7 @@ async def migrate(settings: Settings) -> None:
     """
     database = _existing(settings)
     try:
-        with DataDirLock(settings.data_dir):
+        with hold(settings):
             before = database.migrate(revision_of)
             database.migrate(upgrade)
     finally:
@@ -119,20 +119,42 @@ async def _opened(settings: Settings) -> AsyncIterator[ManagedDatabase]:
     """
     database = _existing(settings)
     try:
-        revision = database.migrate(revision_of)
-        if revision != HEAD:
-            raise SchemaError(
-                f"the database has schema {revision}, this release has {HEAD}: migrate it first"
-            )
+        refuse_other_schema(database.migrate(revision_of))
         yield database
     finally:
         await database.close()
 
 
+def refuse_other_schema(revision: str | None) -> None:
+    """Raises:
+    SchemaError: it is not the one of this release.
+    """
+    if revision != HEAD:
+        raise SchemaError(f"the database has schema {revision}, this release has {HEAD}: migrate it first")
+
+
+def hold(settings: Settings) -> AbstractContextManager[object]:
+    """Keeps others off SQLite's database meanwhile. A server's is for many; what has to be done there by one
+    at a time, the server puts in a row.
+
+    Raises:
+        DataDirHeldError: a platform runs on it.
+    """
+    return DataDirLock(settings.data_dir) if settings.has_database_file else nullcontext()
+
+
+def database_of(settings: Settings) -> ManagedDatabase:
+    """Whichever the settings name; SQLite makes its file when it is used.
+
+    Raises:
+        ValueError: they name none that we speak.
+    """
+    if settings.database_url is None or settings.has_database_file:
+        return SqliteDatabase(settings.database_path)
+    return database_from_url(settings.database_url)
+
+
 def _existing(settings: Settings) -> ManagedDatabase:
-    if settings.database_url is not None and not settings.database_url.startswith("sqlite"):
-        return database_from_url(settings.database_url)
-    path = settings.database_path
-    if not path.is_file():
-        raise NothingThereError(f"there is no database at {path}; `yuanlian up` makes one")
-    return SqliteDatabase(path)
+    if settings.has_database_file and not settings.database_path.is_file():
+        raise NothingThereError(f"there is no database at {settings.database_path}; `yuanlian up` makes one")
+    return database_of(settings)

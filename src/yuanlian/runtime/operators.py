@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from yuanlian.kit.clock import SystemClock
-from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.errors import ConflictError, ValidationError
 from yuanlian.kit.tenancy.scope import tenant_scope
 from yuanlian.runtime.console import say
-from yuanlian.runtime.datadir import DataDirLock
-from yuanlian.runtime.schema import upgrade
+from yuanlian.runtime.operations import database_of, hold, refuse_other_schema
+from yuanlian.runtime.schema import revision_of, upgrade
 from yuanlian.runtime.settings import Settings
 from yuanlian.services.auth import provisioning as accounts
 from yuanlian.services.tenant.tenants import repository as tenants
@@ -25,12 +25,14 @@ class OperatorRefusedError(ValueError):
 
 
 async def create_operator(settings: Settings, username: str, password: str, name: str) -> None:
-    """On a stopped platform, whose database is made if there is none.
+    """In whatever database the settings name; its tables are made if there are none. A server may be in
+    use meanwhile, by services and by others who make operators.
 
     Raises:
         OperatorRefusedError: nothing was written.
-        DataDirHeldError: a platform runs on it; its operators add colleagues over the API.
-        SchemaError: the database is not one of ours.
+        DataDirHeldError: a platform runs on SQLite's; its operators add colleagues over the API.
+        SchemaError: the database is of another release, or not one of ours.
+        DatabaseRefusedError, DatabaseUnavailableError, OutcomeUnknownError: as the database does.
     """
     try:
         accounts.check_credentials(username, password)
@@ -45,10 +47,10 @@ async def create_operator(settings: Settings, username: str, password: str, name
             tenants.insert_many(session, [row])
         accounts.create_operator(session, username, password_hash, name)
 
-    with DataDirLock(settings.data_dir):
-        database = SqliteDatabase(settings.database_path)
+    with hold(settings):
+        database = database_of(settings)
         try:
-            database.migrate(upgrade)
+            database.migrate(_make_tables)
             with tenant_scope(accounts.PLATFORM):
                 await database.write(create)
         except ConflictError:
@@ -56,3 +58,12 @@ async def create_operator(settings: Settings, username: str, password: str, name
         finally:
             await database.close()
     say(f"operator {username}: sign in at POST /api/auth/login")
+
+
+def _make_tables(connection: Connection) -> None:
+    """Only where there are none: services of another release may run on a server's."""
+    revision = revision_of(connection)
+    if revision is None:
+        upgrade(connection)
+    else:
+        refuse_other_schema(revision)
