@@ -134,6 +134,23 @@ def test_none_is_known_for_a_shorter_time(url: str) -> None:
     run(url, scenario)
 
 
+def test_what_was_loaded_together_does_not_end_together() -> None:
+    """A thousand values that end in one moment would ask their sources in one moment."""
+
+    async def scenario(cache: Cache) -> None:
+        space, redis = cards(cache, ttl_s=1000.0), Redis(url)
+        for number in range(50):
+            await space.get(str(number), Source())
+        keys = [key.decode() for key in await redis.execute("KEYS", "tenant:tenant_a:card:*")]
+        lives = [await redis.execute("PTTL", key) / 1000 for key in keys]
+        await redis.close()
+        assert len(lives) == 50
+        assert 60 < max(lives) - min(lives) <= 200, "a tenth of its life to either side"
+
+    url = servers.redis().url
+    run(url, scenario)
+
+
 def test_a_dropped_value_is_loaded_again_and_its_neighbours_are_not(url: str) -> None:
     async def scenario(cache: Cache) -> None:
         space, one, two = cards(cache), Source(), Source()

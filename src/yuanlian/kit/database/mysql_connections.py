@@ -59,12 +59,14 @@ def mysql_url(url: str) -> URL:
 def first_words(isolation: Isolation, *, read_only: bool, statement_s: int = STATEMENT_S) -> str:
     """One statement for all variables of a session.
 
-    Times are UTC, wrong values are errors, and the literals of a statement compare as the columns do.
+    Times are UTC, wrong values are errors, and the literals of a statement compare as the columns do. A table
+    that is being altered is waited for as long as a statement may take, not for the server's day.
     """
     only = int(read_only)
     return (
         f"SET SESSION time_zone='+00:00', sql_mode='{SQL_MODE}', "
-        f"innodb_lock_wait_timeout={LOCK_WAIT_S}, collation_connection=@@collation_database"
+        f"innodb_lock_wait_timeout={LOCK_WAIT_S}, lock_wait_timeout={statement_s}, "
+        "collation_connection=@@collation_database"
         f" /*M! , tx_isolation='{isolation}', tx_read_only={only}, max_statement_time={statement_s} */"
         f" /*!80000 , transaction_isolation='{isolation}', transaction_read_only={only},"
         f" max_execution_time={statement_s * 1000} */"
