@@ -1,7 +1,7 @@
 """Messages per second through outbox → relay → three queues → handlers, all durable, in one process.
 
     python -m bench.bench_bus [--seconds 5] [--rate N] [--profile]
-    python -m bench.bench_bus --rabbitmq [--seconds 15] [--profile]
+    python -m bench.bench_bus --rabbitmq [--seconds 15] [--profile] [--save]
 
 Without ``--rate`` writers add as fast as the relay keeps up. With it, messages are added at that rate
 and the time from their commit to each handler is printed. The handlers do nothing: this is the cost
@@ -32,6 +32,7 @@ from typing import Any
 import uvloop
 
 from bench.bus_over_rabbitmq import compare
+from bench.machine import debian, describe, save
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.batching import Batcher
 from yuanlian.kit.database.schema import Base
@@ -42,6 +43,7 @@ from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.relay import Relay
 
+RESULTS = Path("bench/results/bus.json")
 QUEUES = ("attendance.queue", "notification.queue", "analytics.queue")
 TYPE = "attendance.update"
 IN_FLIGHT = 2000
@@ -212,14 +214,19 @@ def report(alone: Result, whole: Result) -> None:
     print(f"commit to handler: p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms")
 
 
-def over_rabbitmq(seconds: float, profile: cProfile.Profile | None) -> None:
+def over_rabbitmq(seconds: float, profile: cProfile.Profile | None, *, keep: bool) -> None:
     print(f"aio-pika {version('aio-pika')}, aiormq {version('aiormq')}")
     if profile:
         profile.enable()
-    uvloop.run(compare(TYPE, DATA, seconds))
+    rounds = uvloop.run(compare(TYPE, DATA, seconds))
     if profile:
         profile.disable()
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+    if keep:
+        machine = describe(("aio-pika", "aiormq", "uvloop")) | debian(("rabbitmq-server",))
+        peer = rounds["aio-pika"].rate
+        ratios = {name: of.rate / peer for name, of in rounds.items()}
+        save(RESULTS, {"machine": machine, "rounds": rounds, "ratios": ratios})
 
 
 def main() -> None:
@@ -228,6 +235,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float)
     parser.add_argument("--rabbitmq", action="store_true", help="the bus over RabbitMQ, against aio-pika")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--save", action="store_true", help="with --rabbitmq: write it into bench/results/")
     options = parser.parse_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, "
@@ -236,7 +244,7 @@ def main() -> None:
     )
     profile = cProfile.Profile() if options.profile else None
     if options.rabbitmq:
-        over_rabbitmq(options.seconds, profile)
+        over_rabbitmq(options.seconds, profile, keep=options.save)
         return
     alone = uvloop.run(write_alone(options.seconds, options.rate))
     whole = uvloop.run(write_and_deliver(options.seconds, options.rate, profile))

@@ -33,7 +33,7 @@ from bench.checkin.ours_spread import YuanlianSpread
 from bench.checkin.report import print_report, ratios
 from bench.checkin.usual import UsualWay
 from bench.gateway.environment import Environment, add_node
-from bench.machine import debian, describe, hurry
+from bench.machine import debian, describe, hurry, save
 
 LIBRARIES = ("uvloop", "httptools", "litestar", "msgspec", "sqlalchemy", "joserfc")
 PEER_LIBRARIES = ("fastapi", "pydantic", "uvicorn", "starlette")
@@ -158,7 +158,6 @@ def _save(
     cores: tuple[int, int] | None,
     machine: dict[str, str],
 ) -> None:
-    path.parent.mkdir(exist_ok=True)
     document = {
         "machine": machine,
         "cores": cores,
@@ -167,7 +166,7 @@ def _save(
         "steady": steady,
         "ratios": ratios(results),
     }
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    save(path, document)
 
 
 if __name__ == "__main__":

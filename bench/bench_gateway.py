@@ -22,7 +22,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
 from bench.gateway import chart, report
@@ -35,7 +34,7 @@ from bench.gateway.ours import Yuanlian
 from bench.gateway.peers import all_peers, upstream
 from bench.gateway.processes import Cores, DidNotStartError
 from bench.gateway.scenario import SCENARIOS, access_token
-from bench.machine import describe
+from bench.machine import describe, save
 
 LIBRARIES = ("uvloop", "httptools", "msgspec", "joserfc")
 RESULTS = Path("bench/results/gateway.json")
@@ -157,7 +156,6 @@ def _save(
     idle: Idle | None,
     met: list[Goal],
 ) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
     document = {
         "machine": machine,
         "cores": {"gateway": cores.gateway, "others": cores.others},
@@ -167,7 +165,7 @@ def _save(
         "direct": most,
         "results": list(results.values()),
     }
-    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    save(RESULTS, document)
     for path in (RESULTS, *chart.write(results, RESULTS.parent)):
         console.print(f"wrote {path}", style="dim")
 

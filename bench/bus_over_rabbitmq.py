@@ -42,17 +42,17 @@ class Rounds:
         return statistics.median(self.rates)
 
 
-async def compare(type_: str, data: Any, seconds: float) -> None:
+async def compare(type_: str, data: Any, seconds: float) -> dict[str, Rounds]:
     with tempfile.TemporaryDirectory() as folder:
         server = RabbitMq(Path(folder))
         server.start()
         try:
-            await _compare(server.url, type_, data, seconds / ROUNDS)
+            return await _compare(server.url, type_, data, seconds / ROUNDS)
         finally:
             server.stop()
 
 
-async def _compare(url: str, type_: str, data: Any, seconds: float) -> None:
+async def _compare(url: str, type_: str, data: Any, seconds: float) -> dict[str, Rounds]:
     sample = Message.new(type_, "tenant_bench", data)
     body = msgspec.json.encode(sample)
     headers = {"tenantId": "tenant_bench", "requestId": sample.requestId}
@@ -75,6 +75,7 @@ async def _compare(url: str, type_: str, data: Any, seconds: float) -> None:
             f"{name:28} {of.rate:8,.0f} messages/s {of.rate / peer:6.2f} x aio-pika "
             f"{statistics.median(of.us):6.0f} us of CPU a message"
         )
+    return rounds
 
 
 async def _ours(url: str, type_: str, data: Any, seconds: float, group: int) -> tuple[int, float]:
