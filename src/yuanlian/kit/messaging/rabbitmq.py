@@ -14,6 +14,7 @@ from yuanlian.kit.messaging.bus import BusError, BusUnavailableError, Subscripti
 from yuanlian.kit.messaging.delivery import reason
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.rabbitmq_channel import SET_UP_S, Link, address
+from yuanlian.kit.messaging.rabbitmq_needs import refuse_lacking
 from yuanlian.kit.messaging.rabbitmq_parcels import addressed
 from yuanlian.kit.messaging.rabbitmq_publisher import CONFIRM_S, Publisher
 from yuanlian.kit.messaging.rabbitmq_queue import RabbitMqQueue
@@ -137,6 +138,21 @@ class RabbitMqBus:
         BusError: the broker cannot be used now.
         """
         await self._publisher.ping()
+
+    async def check(self) -> str:
+        """The broker's version and address, when the user may do all that is done here. Declares nothing.
+
+        Raises:
+            BusError: he may not, or the broker cannot be used.
+        """
+        link = await Link.open(self._url, f"{self._name} asks")
+        try:
+            await refuse_lacking(link, self.bindings, self._second_ms)
+        except BaseException:
+            link.drop()
+            raise
+        await link.close()
+        return f"{link.version} at {self.address}"
 
     async def _consume(self) -> Link:
         link = await Link.open(self._url, f"{self._name} consumes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from yuanlian.kit.messaging import rabbitmq_wire as wire
 from yuanlian.kit.messaging.bus import BusError, BusUnavailableError
 from yuanlian.kit.resilience.keeping import is_to_end
 
+OLDEST = "3.10"
 CONNECT_S = 5.0
 SET_UP_S = 20.0
 """Until a new connection has declared everything; the very first time, RabbitMQ makes all queues."""
@@ -31,12 +33,7 @@ HEARTBEAT_S = 10
 """A broker of which nothing is heard for about three times this long is taken for lost."""
 _HEARD_S = 1.0
 
-_REFUSALS = (
-    ChannelPreconditionFailed,
-    ChannelAccessRefused,
-    ProbableAuthenticationError,
-    InvalidFrameError,
-)
+_REFUSALS = (ChannelPreconditionFailed, ChannelAccessRefused, ProbableAuthenticationError, InvalidFrameError)
 T = TypeVar("T")
 
 OnMessage = Callable[[int, bytes, bytes, bytes], None]
@@ -209,7 +206,7 @@ class Link:
     @classmethod
     async def open(cls, url: str, name: str) -> Link:
         """Raises:
-        BusUnavailableError: nobody answers within 5 s, or will not let us in. It does not hold the URL.
+        BusUnavailableError: nobody answers in 5 s, will not let us in, or is too old. It has not the URL.
         """
         lanes: dict[int, Lane] = {}
         transport = _Transport(lanes)
@@ -235,7 +232,16 @@ class Link:
             ) from error
         except BusUnavailableError as error:
             raise BusUnavailableError(f"RabbitMQ at {where} cannot be used: {error}") from error
-        return cls(connection, transport, lanes)
+        link = cls(connection, transport, lanes)
+        if _is_too_old(link.version):
+            link.drop()
+            raise BusUnavailableError(f"{link.version} at {where} is too old, {OLDEST} is the oldest")
+        return link
+
+    @property
+    def version(self) -> str:
+        said: dict[str, Any] = self._connection.server_properties
+        return f"{said.get('product', 'a broker')} {said.get('version', 'of no version')}"
 
     async def channel(self) -> AbstractChannel:
         """One without lane, for declaring and for single messages."""
@@ -311,6 +317,12 @@ async def asked(answer: Awaitable[T]) -> T:
         if is_to_end(error) or type(error) not in (Exception, asyncio.CancelledError):
             raise
         raise BusUnavailableError("the connection was lost") from error
+
+
+def _is_too_old(version: str) -> bool:
+    # Another broker that speaks the protocol counts its versions in its own way.
+    number = re.match(r"RabbitMQ (\d+)\.(\d+)", version)
+    return number is not None and [*map(int, number.groups())] < [*map(int, OLDEST.split("."))]
 
 
 def _with_heartbeat(url: str) -> str:
