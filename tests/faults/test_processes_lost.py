@@ -34,8 +34,8 @@ WATCHED_S = 10.0
     [
         pytest.param(["gateway"], False, id="gateway"),
         pytest.param(["auth", "auth-2"], True, id="both auth services"),
-        pytest.param(["tenant"], False, id="one tenant service"),
-        pytest.param(["tenant-2"], False, id="the other tenant service"),
+        pytest.param(["tenant"], True, id="one tenant service"),
+        pytest.param(["tenant-2"], True, id="the other tenant service"),
         pytest.param(["notification"], True, id="notification"),
         pytest.param(["analytics"], True, id="analytics"),
     ],

@@ -19,6 +19,7 @@ from tests.support.distributed import Installation
 from tests.support.people_at_work import SETTLED_S, Board, Teacher
 from tests.support.platform import eventually
 
+from deploy.servers.server import listens
 from yuanlian.kit.database.mysql import MysqlDatabase
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import encode
@@ -58,6 +59,7 @@ class World:
         """Check-ins and open boards; in the end everything has arrived, once, where it should, and ``buries``
         deliveries are among the dead. ``goes_on``: children are checked in also while the part is away."""
         self._cases += 1
+        eventually(self._whole)  # the case before may have left a part to be started
         counts, dead = Counts(), self.dead_letters()
         base = self.platform.public
         teachers = [Teacher(base, name, f"case{self._cases}") for name in TEACHERS]
@@ -101,6 +103,10 @@ class World:
         self._verify()
         assert not goes_on or counts.meanwhile >= GOES_ON, counts
         assert self.dead_letters() == dead + buries, "an outage is no message's fault"
+
+    def _whole(self) -> bool:
+        self.platform.restart_ended()
+        return all(listens(port) for ports in self.platform.ports.values() for port in ports)
 
     def dead_letters(self) -> int:
         lines = self.installation.broker.control("list_queues", "--quiet", "name", "messages").splitlines()
