@@ -74,7 +74,7 @@ class Outage(Consumer):
         await super().__call__(messages)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -95,7 +95,7 @@ async def dead_of(installation: Installation, bus: Bus, queue: str) -> list[Dead
 
 
 async def until_dead(installation: Installation, bus: Bus, count: int, queue: str = "q") -> list[DeadLetter]:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(found := await dead_of(installation, bus, queue)) < count:
         assert time.monotonic() < deadline, "it did not die"
         await asyncio.sleep(0.005)
@@ -116,7 +116,7 @@ class BusSuite:
     def play(self, installation: Installation, scenario: Callable[[], Any]) -> None:
         async def run() -> None:
             try:
-                await asyncio.wait_for(scenario(), 60)
+                await asyncio.wait_for(scenario(), 120)
             finally:
                 await installation.close()
 

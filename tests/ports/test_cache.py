@@ -138,7 +138,7 @@ def test_what_was_loaded_together_does_not_end_together() -> None:
     """A thousand values that end in one moment would ask their sources in one moment."""
 
     async def scenario(cache: Cache) -> None:
-        space, redis = cards(cache, ttl_s=1000.0), Redis(url)
+        space, redis = cards(cache, ttl_s=1000.0), Redis(server)
         for number in range(50):
             await space.get(str(number), Source())
         keys = [key.decode() for key in await redis.execute("KEYS", "tenant:tenant_a:card:*")]
@@ -147,8 +147,8 @@ def test_what_was_loaded_together_does_not_end_together() -> None:
         assert len(lives) == 50
         assert 60 < max(lives) - min(lives) <= 200, "a tenth of its life to either side"
 
-    url = servers.redis().url
-    run(url, scenario)
+    server = servers.redis().url
+    run(server, scenario)
 
 
 def test_a_dropped_value_is_loaded_again_and_its_neighbours_are_not(url: str) -> None:

@@ -116,13 +116,13 @@ class TestRabbitMqBus(BusSuite):
     def test_steps_of_backoff_do_not_wait_for_each_other(self, installation: RabbitMqInstallation) -> None:
         async def scenario() -> None:
             consumer = Consumer()
-            slow, quick = messages(2)
-            consumer.fail_with[slow.id] = [OSError() for _ in range(3)]
+            slow, quick = messages(2, retry=5)
+            consumer.fail_with[slow.id] = [OSError() for _ in range(4)]
             consumer.fail_with[quick.id] = [OSError()]
             bus = consuming(installation, consumer)
             await bus.start()
             await bus.publish([slow])
-            await until(lambda: len(consumer.calls) == 3)
+            await until(lambda: len(consumer.calls) == 4)  # the next one comes after three seconds
             await bus.publish([quick])
             await until(lambda: len(consumer.seen) == 2)
             await bus.stop()
