@@ -61,7 +61,7 @@ async def sharing(url: str, timeout_s: float = servers.PATIENCE_S) -> AsyncItera
         await redis.close()
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline

@@ -35,7 +35,7 @@ def test_who_listens_again_as_the_channel_is_given_up_is_told_when_it_is_heard(t
             end = channels.listen("again", heard.append, on_open=begun.set)
             await begun.wait()
             await other.execute("PUBLISH", "again", number)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while b"%d" % number not in heard:
                     await asyncio.sleep(0.001)
         await channels.stop()

@@ -44,7 +44,7 @@ async def shared(url: str, lifetime_ms: int = 60_000) -> AsyncIterator[RedisRegi
         await redis.close()
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline

@@ -46,7 +46,7 @@ async def process(url: str, database: ManagedDatabase) -> AsyncIterator[Database
         await redis.close()
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline

@@ -255,11 +255,11 @@ class Socket:
     def send(self, message: dict[str, Any]) -> None:
         self.connection.send(json.dumps(message))
 
-    def receive(self, timeout: float = 5.0) -> dict[str, Any]:
+    def receive(self, timeout: float = 30.0) -> dict[str, Any]:
         message: dict[str, Any] = json.loads(self.connection.recv(timeout=timeout))
         return message
 
-    def next(self, type_: str, timeout: float = 5.0) -> dict[str, Any]:
+    def next(self, type_: str, timeout: float = 30.0) -> dict[str, Any]:
         """The next message of a type; others are skipped."""
         while True:
             message = self.receive(timeout)

@@ -102,13 +102,13 @@ def test_the_verdicts_are_the_same_over_a_socket() -> None:
         try:
             writer.write(case.data)
             if case.verdict.closes:
-                return Exchange(await asyncio.wait_for(reader.read(), 5), True, witness)
+                return Exchange(await asyncio.wait_for(reader.read(), 30), True, witness)
             written = b""
             while True:
                 seen = Exchange(written, False, witness)
                 if len(seen.answers) == len(case.verdict.statuses):
                     return seen
-                written += await asyncio.wait_for(reader.read(65536), 5)
+                written += await asyncio.wait_for(reader.read(65536), 30)
         finally:
             writer.close()
 

@@ -195,7 +195,7 @@ def test_plain_http_and_noise_on_the_tls_port_end_at_once(tmp_path: Path, author
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(said)
                 try:
-                    answer = await asyncio.wait_for(reader.read(), 5)
+                    answer = await asyncio.wait_for(reader.read(), 30)
                 except ConnectionResetError:
                     answer = b""
                 assert b"HTTP" not in answer

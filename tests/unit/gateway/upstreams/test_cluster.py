@@ -209,11 +209,12 @@ def test_a_registry_that_is_away_changes_nothing() -> None:
 def test_an_instance_that_left_finishes_what_it_has_within_its_time() -> None:
     async def scenario() -> None:
         async with instance(lambda *_: ok(b"done")) as one, instance(lambda *_: ok(b"new")) as two:
-            one.pause_s = 0.2
+            one.pause_s = 1.0
             async with upstream_to([one.url]) as upstream:
-                in_time = asyncio.create_task(_ask(upstream))
+                in_time = asyncio.create_task(_ask(upstream, timeout_s=30))
                 too_late = asyncio.create_task(_ask(upstream, timeout_s=0.1))
-                await asyncio.sleep(0.05)
+                [member] = upstream.cluster.members.values()
+                await _until(lambda: member.outstanding == 2)
                 upstream.cluster.follow([Address("127.0.0.1", two.port)])
                 assert await _ask(upstream) == b"new"
                 assert await in_time == b"done"
@@ -232,7 +233,7 @@ async def _ask(upstream: HttpUpstream, timeout_s: float = 5.0) -> bytes:
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.01)
 

@@ -239,7 +239,7 @@ def test_a_client_that_leaves_ends_the_request_upstream() -> None:
             await asked.wait()
             task.cancel()
             await asyncio.wait({task})
-            await asyncio.wait_for(left.wait(), 2)
+            await asyncio.wait_for(left.wait(), 30)
             assert task.cancelled()
             assert [member.outstanding for member in upstream.cluster.members.values()] == [0]
 

@@ -72,7 +72,7 @@ def test_a_broken_answer_is_an_envelope_before_it_starts_and_a_cut_connection_af
             reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
             writer.write(b"GET /open/half HTTP/1.1\r\nHost: a\r\n\r\n")
             try:
-                heard = await asyncio.wait_for(reader.read(), 5)
+                heard = await asyncio.wait_for(reader.read(), 30)
             except ConnectionResetError:
                 heard = b""
             writer.close()
@@ -110,7 +110,7 @@ def test_a_client_that_leaves_ends_a_question_and_not_an_order() -> None:
                 writer.write(b"%b /open/a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" % method)
                 await asked.wait()
                 writer.close()
-                await asyncio.wait_for((left if ends else answered).wait(), 5)
+                await asyncio.wait_for((left if ends else answered).wait(), 30)
                 assert answered.is_set() is not ends
 
     on_both_loops(scenario)
