@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, select, text, update
+from sqlalchemy import Connection, event, insert, select, text, update
 from sqlalchemy.orm import Session
 from tests.ports.cutting_proxy import Cut, CuttingProxy
 from tests.ports.database_world import (
@@ -28,8 +28,10 @@ from tests.ports.database_world import (
     notes,
 )
 from tests.support import servers
+from tests.support.accounts import as_root, database_user
 from tests.support.certificates import Authority
 from tests.support.databases import open_database, using
+from tests.support.silence import silent
 
 from deploy.servers.mariadb import DATABASE, PASSWORD, USER, MariaDb
 from yuanlian.kit.database import mysql
@@ -41,6 +43,7 @@ from yuanlian.kit.database.database import (
     OutcomeUnknownError,
 )
 from yuanlian.kit.database.mysql import MysqlDatabase
+from yuanlian.kit.database.mysql_server import Checked
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.database.url import database_from_url
 from yuanlian.kit.tenancy.scope import across_tenants
@@ -584,8 +587,7 @@ def test_over_tls_the_server_must_be_who_it_says(tmp_path: Path) -> None:
     server.start()
     try:
         url = server.url.replace("127.0.0.1", "localhost")
-        version, _ = MysqlDatabase(f"{url}?ssl_ca={ours}").check()
-        assert version.startswith("MariaDB")
+        assert _checked(f"{url}?ssl_ca={ours}").version.startswith("MariaDB")
         for refused, why in (
             (url, "wants TLS"),
             (f"{url}?ssl=true", "certificate is not trusted"),
@@ -593,7 +595,7 @@ def test_over_tls_the_server_must_be_who_it_says(tmp_path: Path) -> None:
             (f"{server.url}?ssl_ca={ours}", "certificate is not trusted: .*mismatch"),
         ):
             with pytest.raises(DatabaseRefusedError, match=why):
-                MysqlDatabase(refused).check()
+                _checked(refused)
     finally:
         server.stop()
 
@@ -616,7 +618,7 @@ def test_what_is_wrong_is_said_without_a_secret(change: dict[str, Any], said: st
     parts |= {"port": servers.mariadb().port, **change}
     url = "mysql://{username}:{password}@127.0.0.1:{port}/{database}".format(**parts)
     database = MysqlDatabase(url)
-    for ask in (database.check, lambda: database.migrate(lambda connection: None)):
+    for ask in (lambda: _checked(url), lambda: database.migrate(lambda connection: None)):
         with pytest.raises(DatabaseRefusedError) as refused:
             ask()
         assert said in str(refused.value)
@@ -624,19 +626,76 @@ def test_what_is_wrong_is_said_without_a_secret(change: dict[str, Any], said: st
 
 
 def test_a_server_that_is_right_says_what_it_is() -> None:
-    version, warnings = MysqlDatabase(servers.mariadb().url).check()
-    assert version.startswith("MariaDB 1")
-    assert warnings == []
+    checked = _checked(servers.mariadb().url)
+    assert checked.version.startswith("MariaDB 1")
+    assert (checked.warnings, checked.lacks, checked.found) == ([], [], DATABASE)
 
 
 def test_a_setting_that_breaks_a_promise_is_named(server: MariaDb) -> None:
-    import subprocess
-
-    socket = server.directory / "data" / "mariadb.sock"
-    weaken = "SET GLOBAL innodb_flush_log_at_trx_commit = 2"
-    subprocess.run(["mariadb", "--no-defaults", f"--socket={socket}", "-e", weaken], check=True, timeout=20)
-    _, warnings = MysqlDatabase(server.url).check()
+    as_root(server, "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+    warnings = _checked(server.url).warnings
     assert [warning.split(" ")[0] for warning in warnings] == ["innodb_flush_log_at_trx_commit"]
+
+
+@pytest.mark.parametrize(
+    ("grants", "lacks"),
+    [
+        (["SELECT ON yuanlian.*"], ["INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "INDEX"]),
+        (["SELECT, INSERT, UPDATE, DELETE ON yuanlian.*"], ["CREATE", "ALTER", "DROP", "INDEX"]),
+        (["SELECT, INSERT, UPDATE, DELETE ON yuanlian.*", "CREATE, ALTER, DROP, INDEX ON *.*"], []),
+        (["ALL ON yuanlian.*"], []),
+        (["ALL ON `yuanl%`.*"], []),
+        (["ALL ON *.*"], []),
+        (["some_role"], []),
+    ],
+)
+def test_the_privileges_that_a_user_lacks_are_known(grants: list[str], lacks: list[str]) -> None:
+    server = servers.mariadb()
+    as_root(server, "CREATE ROLE IF NOT EXISTS some_role", "GRANT ALL ON yuanlian.* TO some_role")
+    url = database_user(server, "half", DATABASE, *grants)
+    if grants == ["some_role"]:
+        as_root(server, "SET DEFAULT ROLE some_role FOR half@'127.0.0.1'")
+    assert _checked(url).lacks == lacks
+
+
+def test_a_check_waits_for_no_lock_and_cannot_write(opened: Callable[[], MysqlDatabase]) -> None:
+    """It took the lock of migrations, for which it waited a minute while one was under way."""
+    database = opened()
+    url = database._url.render_as_string(hide_password=False)
+
+    def meanwhile(connection: Connection) -> str:
+        return beside(lambda: database.check(_database_of)).found
+
+    assert database.migrate(meanwhile) == database._url.database
+    with pytest.raises(DatabaseRefusedError, match="error 1792"):
+        asyncio.run(MysqlDatabase(url).check(lambda c: c.execute(insert(Place), {"key": "a", "count": 0})))
+
+
+def test_a_check_says_so_when_nobody_answers() -> None:
+    with silent(1) as [port], pytest.raises(DatabaseRefusedError, match="no answer"):
+        asyncio.run(MysqlDatabase(f"mysql://u:p@127.0.0.1:{port}/d").check(_database_of, within_s=0.2))
+
+
+def test_a_schema_that_another_process_does_not_let_go_of_is_not_waited_for_for_ever(
+    opened: Callable[[], MysqlDatabase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start ended with a traceback then."""
+    monkeypatch.setattr(mysql, "LOCK_S", 0)
+    database = opened()
+
+    def second(_: Connection) -> None:
+        with pytest.raises(DatabaseRefusedError, match="another process has been changing the schema"):
+            opened().migrate(lambda connection: None)
+
+    database.migrate(second)
+
+
+def _checked(url: str) -> Checked[str]:
+    return asyncio.run(MysqlDatabase(url).check(_database_of))
+
+
+def _database_of(connection: Connection) -> str:
+    return str(connection.exec_driver_sql("SELECT DATABASE()").scalar())
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
-from functools import partial
+from collections.abc import Awaitable, Collection
 
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,13 +12,9 @@ from yuanlian.gateway.certificates import CertificateError
 from yuanlian.gateway.routes import DEFAULT_ROUTES
 from yuanlian.gateway.tls import Tls
 from yuanlian.kit.clock import SystemClock
-from yuanlian.kit.database.database import DatabaseUnavailableError
-from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.runtime import servers
 from yuanlian.runtime.console import console, say, table
 from yuanlian.runtime.routing import RoutesRefusedError, RoutesSource
-from yuanlian.runtime.schema import HEAD, is_known, revision_of
-from yuanlian.runtime.service_wiring import refuse_embedded
 from yuanlian.runtime.settings import (
     PREFIX,
     Settings,
@@ -27,9 +22,6 @@ from yuanlian.runtime.settings import (
     origins,
     unknown_variables,
 )
-from yuanlian.runtime.wiring import refuse_unsupported
-
-MAIL_TIMEOUT_S = 5.0
 
 
 class UnfitError(Exception):
@@ -44,103 +36,102 @@ def check(settings: Settings, options: Collection[str]) -> int:
     _show_settings(settings, options)
     for name in unknown_variables():
         say(f"note  {name} is in the environment, but there is no such setting", "yellow")
-    return asyncio.run(_ask_all(settings))
+    return asyncio.run(_report(settings, options))
 
 
 def _show_settings(settings: Settings, options: Collection[str]) -> None:
     found = table("setting", "value", "from")
     origin = origins(options)
     for name in Settings.model_fields:
-        found.add_row(PREFIX + name.upper(), _shown(getattr(settings, name)), origin[name])
+        found.add_row(PREFIX + name.upper(), _shown(name, getattr(settings, name)), origin[name])
     console().print(found)
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
     if value is None or value in ((), {}):
         return "-"
-    if isinstance(value, SecretStr):
+    # A text that is no URL may be a password as a whole.
+    if isinstance(value, SecretStr) or (name.endswith("_url") and "://" not in str(value)):
         return servers.MASK
     return servers.masked(", ".join(value) if isinstance(value, tuple) else str(value))
 
 
-async def _ask_all(settings: Settings) -> int:
-    parts: dict[str, Callable[[Settings], Awaitable[str]]] = {
-        "settings": _ask_settings,
-        "database": _ask_database,
-        **{name: partial(_ask_server, name) for name in servers.asked(settings) if name != "database_url"},
-        "routes": _ask_routes,
-        "certificates": _ask_certificates,
-        "mail": _ask_mail,
-    }
+async def _report(settings: Settings, options: Collection[str]) -> int:
     unfit = 0
-    for part, ask in parts.items():
-        try:
-            say(f"ok    {part}: {await ask(settings)}")
-        except UnfitError as error:
-            say(f"FAIL  {part}: {error}", "red")
+    for part, found in (await _ask_all(settings, options)).items():
+        if isinstance(found, UnfitError):
+            say(f"FAIL  {part}: {found}", "red")
             unfit = 1
+        else:
+            say(f"ok    {part}: {found}")
     return unfit
+
+
+async def _ask_all(settings: Settings, options: Collection[str]) -> dict[str, str | UnfitError]:
+    """In the order in which they are said. Servers are asked at once, when all has been imported: nobody's
+    time passes with that."""
+    named = servers.asked(settings)
+    first = await _found(_ask_settings(settings))
+    file = await _found(_ask_file(settings, options)) if "database_url" not in named else None
+    routes = await _found(_ask_routes(settings))
+    certificates = await _found(_ask_certificates(settings))
+    answers, mail = await asyncio.gather(servers.ask(settings, named), _found(_ask_mail(settings, options)))
+    found: dict[str, str | UnfitError] = {"settings": first}
+    if file is not None:
+        found["database"] = file
+    for name, answer in answers.items():
+        unfit = isinstance(answer, servers.UnfitServerError)
+        part = "database" if name == "database_url" else name
+        found[part] = UnfitError(servers.told(settings, name, answer, options)) if unfit else str(answer)
+    return found | {"routes": routes, "certificates": certificates, "mail": mail}
+
+
+async def _found(asking: Awaitable[str]) -> str | UnfitError:
+    try:
+        return await asking
+    except UnfitError as error:
+        return error
 
 
 async def _ask_settings(settings: Settings) -> str:
     try:
         if servers.asked(settings):
+            from yuanlian.runtime.service_wiring import refuse_embedded  # the services are not imported
+
             refuse_embedded(settings)
         else:
+            from yuanlian.runtime.wiring import refuse_unsupported  # here all of them are
+
             refuse_unsupported(settings)
     except UnsupportedSettingError as error:
         raise UnfitError(str(error)) from None
     return "this release can follow them"
 
 
-async def _ask_database(settings: Settings) -> str:
-    if "database_url" in servers.asked(settings):
-        return await _ask_database_server(settings)
+async def _ask_file(settings: Settings, options: Collection[str]) -> str:
+    from yuanlian.kit.database.sqlite import SqliteDatabase  # its libraries only where it is used
+    from yuanlian.runtime.schema import SchemaError, examine, outlook
+
     try:
         path = settings.database_path
-    except ValueError as error:
-        raise UnfitError(str(error)) from None
-    if not path.is_file():
-        raise UnfitError(f"there is none at {path}; `yuanlian up` makes it")
-    database = SqliteDatabase(path)
-    try:
-        revision = database.migrate(revision_of)
-        await database.ping()
+        if not path.is_file():
+            raise UnfitError(f"there is none at {path}; `yuanlian up` makes it")
+        database = SqliteDatabase(path)
+        try:
+            revision = await database.read(lambda session: examine(session.connection()))
+        finally:
+            await database.close()
+    except (ValueError, SchemaError) as error:
+        raise UnfitError(_of_file(settings, str(error), options)) from None
     except SQLAlchemyError as error:
-        raise UnfitError(f"{path}: {getattr(error, 'orig', error)}") from None
-    finally:
-        await database.close()
-    return _schema_of(str(path), revision)
+        raise UnfitError(_of_file(settings, str(getattr(error, "orig", error)), options)) from None
+    return f"{path} answers, {outlook(revision)}"
 
 
-async def _ask_database_server(settings: Settings) -> str:
-    from yuanlian.kit.database.mysql import MysqlDatabase  # its libraries only where it is used
-
-    version = await _ask_server("database_url", settings)
-    database = MysqlDatabase(settings.database_url or "")
-    try:
-        revision = await asyncio.to_thread(database.migrate, revision_of)
-    except DatabaseUnavailableError as error:
-        raise UnfitError(f"database_url: {error}") from None
-    if revision is None:
-        return f"{database} answers ({version}); the first start makes its tables"
-    return _schema_of(f"{database} ({version})", revision)
-
-
-async def _ask_server(name: str, settings: Settings) -> str:
-    try:
-        return await servers.ask(settings, name)
-    except servers.UnfitServerError as error:
-        url = servers.masked(str(getattr(settings, name)))
-        raise UnfitError(f"{PREFIX}{name.upper()} {url}: {error}") from None
-
-
-def _schema_of(database: str, revision: str | None) -> str:
-    if revision == HEAD:
-        return f"{database} answers, schema {HEAD}"
-    if not is_known(revision):
-        raise UnfitError(f"{database} has schema {revision}, which this release does not know")
-    return f"{database} answers, schema {revision}; the next start or `yuanlian migrate` brings it to {HEAD}"
+def _of_file(settings: Settings, reason: str, options: Collection[str]) -> str:
+    if settings.database_url is None:
+        return f"{settings.database_path}: {reason}"
+    return servers.told(settings, "database_url", reason, options)
 
 
 async def _ask_routes(settings: Settings) -> str:
@@ -163,13 +154,21 @@ async def _ask_certificates(settings: Settings) -> str:
         raise UnfitError(str(error)) from None
 
 
-async def _ask_mail(settings: Settings) -> str:
+async def _ask_mail(settings: Settings, options: Collection[str]) -> str:
     if settings.smtp_url is None:
         return f"kept in {settings.data_dir / 'mail'}"
     from yuanlian.services.notification.smtp import SmtpMailer  # its library only where mail is sent
 
+    limit = servers.ANSWER_S
     try:
-        await SmtpMailer(settings.smtp_url.get_secret_value(), timeout=MAIL_TIMEOUT_S).ping()
+        mailer = SmtpMailer(settings.smtp_url.get_secret_value(), timeout=limit)
+        async with asyncio.timeout(limit):
+            await mailer.ping()
+    except TimeoutError:
+        raise UnfitError(
+            servers.told(settings, "smtp_url", f"no answer within {limit:g} s", options)
+        ) from None
     except (ValueError, OSError) as error:
-        raise UnfitError(str(error) or type(error).__name__) from None
+        reason = str(error) or type(error).__name__
+        raise UnfitError(servers.told(settings, "smtp_url", reason, options)) from None
     return "the server lets us in"

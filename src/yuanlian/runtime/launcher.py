@@ -13,11 +13,13 @@ from sqlalchemy.exc import DBAPIError
 
 from yuanlian.gateway.server import GatewayServer
 from yuanlian.kit.database.database import Database, DatabaseRefusedError, ManagedDatabase
+from yuanlian.kit.messaging.bus import BusError
 from yuanlian.kit.observe.logs import Log
 from yuanlian.runtime import memory
 from yuanlian.runtime.listening import Addresses, listen, server_for
 from yuanlian.runtime.platform import Platform
 from yuanlian.runtime.schema import SchemaError, upgrade
+from yuanlian.runtime.servers import ServerRefusedError, told
 from yuanlian.runtime.settings import Settings
 from yuanlian.runtime.stopping import Stop, beside, heeding_hangups
 from yuanlian.runtime.wiring import embedded
@@ -41,7 +43,7 @@ def run(
     """Serves until SIGINT or SIGTERM. ``load`` fills an empty database before anything listens.
 
     Raises:
-        AddressInUseError, SchemaError: nothing was started.
+        AddressInUseError, SchemaError, ServerRefusedError: nothing was started.
     """
     uvloop.run(_serve(settings, log, wire, load, ready))
 
@@ -50,10 +52,10 @@ async def _serve(settings: Settings, log: Log, wire: Wire, load: Load | None, re
     stop = Stop(settings.drain_s)
     stop.ask_on_signals()
     platform = wire(settings, log)
-    _bring_up_to_date(platform.database)
+    _bring_up_to_date(platform.database, settings)
     if load is not None:
         await load(platform.database)
-    async with _running(platform, stop) as addresses:
+    async with _running(platform, settings, stop) as addresses:
         memory.settle()
         _log.info("platform ready", public=addresses.public, admin=addresses.admin)
         if ready is not None:
@@ -63,17 +65,22 @@ async def _serve(settings: Settings, log: Log, wire: Wire, load: Load | None, re
     _log.info("stopped")
 
 
-def _bring_up_to_date(database: ManagedDatabase) -> None:
+def _bring_up_to_date(database: ManagedDatabase, settings: Settings) -> None:
     try:
         database.migrate(upgrade)
-    except DatabaseRefusedError as error:
-        raise SchemaError(f"database: {error}") from None
+    except (DatabaseRefusedError, SchemaError) as error:
+        reason = str(error)
     except DBAPIError as error:
-        raise SchemaError(f"{database}: {error.orig}") from None
+        reason = f"{database}: {error.orig}"
+    else:
+        return
+    if settings.database_url is not None:
+        reason = told(settings, "database_url", reason)
+    raise SchemaError(reason)
 
 
 @contextlib.asynccontextmanager
-async def _running(platform: Platform, stop: Stop) -> AsyncIterator[Addresses]:
+async def _running(platform: Platform, settings: Settings, stop: Stop) -> AsyncIterator[Addresses]:
     """Inside out: what serves last starts last and stops first."""
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(platform.database.close)
@@ -91,7 +98,7 @@ async def _running(platform: Platform, stop: Stop) -> AsyncIterator[Addresses]:
         # Ports before workers: a platform that cannot listen must not handle messages.
         admin_url = await listen(admin, platform.admin)
         stack.push_async_callback(admin.stop, 0.1)
-        await platform.bus.start()
+        await _start_bus(platform, settings)
         stack.push_async_callback(stop.end, "bus", platform.bus.stop)
         await platform.relay.start()
         stack.push_async_callback(stop.end, "relay", platform.relay.stop)
@@ -102,6 +109,14 @@ async def _running(platform: Platform, stop: Stop) -> AsyncIterator[Addresses]:
         await platform.registration.begin(urlsplit(public_url).port or 0)
         stack.push_async_callback(stop.end, "registration", platform.registration.end)
         yield Addresses(public_url, admin_url)
+
+
+async def _start_bus(platform: Platform, settings: Settings) -> None:
+    """It was asked before, but not for everything, and may have gone since."""
+    try:
+        await platform.bus.start()
+    except BusError as error:
+        raise ServerRefusedError(told(settings, "bus_url", error)) from error
 
 
 async def _drain(public: GatewayServer, platform: Platform, stop: Stop) -> None:

@@ -23,6 +23,7 @@ from yuanlian.services.tenant.tenants import models as tenant_models
 HEAD = "0003"
 """The newest revision in ``migrations/versions``; a test compares them."""
 
+_NOT_OURS = "the database has tables but no schema revision: it is not one of ours"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 DECLARED = (
@@ -56,6 +57,31 @@ def revision_of(connection: Connection) -> str | None:
     return connection.execute(select(_REVISIONS.c.version_num)).scalar()
 
 
+def examine(connection: Connection) -> str | None:
+    """The revision of a database that ``upgrade`` would take; None for one without tables. Only reads.
+
+    Raises:
+        SchemaError: it would not.
+    """
+    revision = revision_of(connection)
+    if revision is None:
+        tables = inspect(connection).get_table_names()
+        if tables and not _is_cut_short(connection, tables):
+            raise SchemaError(_NOT_OURS)
+    elif revision != HEAD and not is_known(revision):
+        raise SchemaError(f"the database has schema {revision}, which this release does not know")
+    return revision
+
+
+def outlook(revision: str | None) -> str:
+    """What a start makes of it."""
+    if revision is None:
+        return "the first start makes its tables"
+    if revision == HEAD:
+        return f"schema {HEAD}"
+    return f"schema {revision}; the next start or `yuanlian migrate` brings it to {HEAD}"
+
+
 def upgrade(connection: Connection) -> None:
     """Upgrades to ``HEAD``; a database that is already there costs two queries.
 
@@ -68,13 +94,11 @@ def upgrade(connection: Connection) -> None:
     tables = inspect(connection).get_table_names()
     if revision is not None:
         migrate(connection)
-    elif _REVISIONS.name in tables and not _any_row(connection, tables):
-        # Our own first start did not come to its end, on a database that keeps each table as soon as it
-        # is made (MySQL).
+    elif _is_cut_short(connection, tables):
         metadata.drop_all(connection)
         _fill(connection)
     elif tables:
-        raise SchemaError("the database has tables but no schema revision: it is not one of ours")
+        raise SchemaError(_NOT_OURS)
     else:
         create(connection)
 
@@ -84,6 +108,12 @@ def create(connection: Connection) -> None:
     compares them) without the 150 ms and 10 MB of Alembic."""
     _REVISIONS.create(connection)
     _fill(connection)
+
+
+def _is_cut_short(connection: Connection, tables: Sequence[str]) -> bool:
+    """Our own first start did not come to its end, on a database that keeps each table as soon as it is
+    made (MySQL)."""
+    return _REVISIONS.name in tables and not _any_row(connection, tables)
 
 
 def _any_row(connection: Connection, tables: Sequence[str]) -> bool:

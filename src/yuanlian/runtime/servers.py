@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
 
 from yuanlian.kit.clock import SystemClock
-from yuanlian.kit.database.database import DatabaseRefusedError, DatabaseUnavailableError
+from yuanlian.kit.database.database import DatabaseRefusedError
 from yuanlian.kit.redis_needs import Needs
 from yuanlian.runtime.refusals import Refusal
 from yuanlian.runtime.settings import PREFIX, Settings, origins
 
-ANSWER_S = 4.5
-"""All are asked at once; whoever waits for the answer waits no longer than five seconds."""
+ANSWER_S = 2.5
+"""All are asked at once; whoever waits for the answer waits no longer than five seconds, and Python takes
+its part of them."""
+REDIS_COMMAND_S = ANSWER_S / 4
+"""Of which ``Redis.check`` takes three."""
 MASK = "********"
 CACHE_NEEDS = Needs(
     keys={
@@ -35,17 +38,32 @@ REGISTRY_NEEDS = Needs(
     },
     channels=("yuanlian", "services"),
 )
+USED_BY_GATEWAYS = ("cache_url", "registry_url")
+"""A gateway starts while what only services use is away."""
+_SCHEMES = {
+    "database_url": ("mysql", "mariadb"),
+    "bus_url": ("amqp",),
+    "cache_url": ("redis",),
+    "registry_url": ("redis",),
+}
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*@")  # to the last @, which some take for part of the password
 
 _log = structlog.get_logger("runtime")
 
 
 class ServerRefusedError(Refusal):
-    """A server that a setting names cannot be used."""
+    """Servers that settings name cannot be used; a line for each."""
 
 
 class UnfitServerError(Exception):
-    """What is wrong with one, and what to do; without secrets."""
+    """What is wrong with one, and what to do; without secrets. ``away``: nobody answers there."""
+
+    def __init__(self, reason: str, *, away: bool = False) -> None:
+        super().__init__(reason)
+        self.away = away
+
+
+Ask = Callable[[], Awaitable[str]]
 
 
 def masked(text: str) -> str:
@@ -53,101 +71,126 @@ def masked(text: str) -> str:
     return _PASSWORD.sub(rf"\1{MASK}@", text)
 
 
-def asked(settings: Settings) -> Mapping[str, Callable[[Settings], Awaitable[str]]]:
-    """The settings that name a server of their own, each with how to ask it: what it is, or an
-    ``UnfitServerError``."""
-    found: dict[str, Callable[[Settings], Awaitable[str]]] = {}
-    if (settings.database_url or "").partition("://")[0].partition("+")[0] in ("mysql", "mariadb"):
-        found["database_url"] = _ask_database
-    if settings.bus_url.startswith("amqp"):
-        found["bus_url"] = _ask_bus
-    for name in ("cache_url", "registry_url"):
-        if getattr(settings, name).startswith("redis"):
-            found[name] = _ask_cache if name == "cache_url" else _ask_registry
-    return found
+def told(settings: Settings, name: str, reason: object, options: Collection[str] = ()) -> str:
+    """A finding about what a setting names, with where the setting came from. ``options``: those given on
+    the command line."""
+    value = getattr(settings, name)
+    # A text that is no URL may be a password as a whole.
+    shown = masked(value) if isinstance(value, str) and "://" in value else MASK
+    return f"{PREFIX}{name.upper()} (from: {origins(options)[name]}) {shown}: {reason}"
 
 
-async def ask(settings: Settings, name: str) -> str:
-    """Raises:
-    UnfitServerError: also when there is no answer in time.
-    """
-    try:
-        async with asyncio.timeout(ANSWER_S):
-            return await asked(settings)[name](settings)
-    except TimeoutError:
-        raise UnfitServerError(f"no answer within {ANSWER_S:g} s: are host and port right?") from None
+def asked(settings: Settings) -> Sequence[str]:
+    """The settings that name a server of their own."""
+    return [
+        name
+        for name, schemes in _SCHEMES.items()
+        if (getattr(settings, name) or "").partition("://")[0].startswith(schemes)
+    ]
 
 
-async def refuse_unfit(settings: Settings) -> None:
-    """Before a start. Nothing serves without its database and its bus; without Redis much does, so one
-    that cannot be reached is only complained of, loudly.
+async def ask(settings: Settings, names: Iterable[str]) -> Mapping[str, str | UnfitServerError]:
+    """All at once: what each is, or what is wrong with it."""
+    # Drivers are imported before anybody's time begins.
+    asks = {name: _ASKS[name](settings) for name in names}
+    answers = await asyncio.gather(*map(_in_time, asks.values()))
+    return dict(zip(asks, answers, strict=True))
+
+
+async def refuse_unfit(settings: Settings, names: Collection[str] = tuple(_SCHEMES)) -> None:
+    """Before a start, of what the process uses. No service serves without its database and its bus;
+    without Redis much goes on, so one that is away is only complained of, loudly.
 
     Raises:
-        ServerRefusedError: names the setting, where it came from, and what to do.
+        ServerRefusedError: names every setting, where it came from, and what to do.
     """
-    names = list(asked(settings))
-    answers = await asyncio.gather(*(ask(settings, name) for name in names), return_exceptions=True)
-    came_from = origins(())
-    for name, answer in zip(names, answers, strict=True):
-        if not isinstance(answer, BaseException):
-            continue
+    refused = []
+    for name, answer in (await ask(settings, [one for one in asked(settings) if one in names])).items():
         if not isinstance(answer, UnfitServerError):
-            raise answer
-        told = f"{PREFIX}{name.upper()} (from: {came_from[name]}) {masked(getattr(settings, name))}: {answer}"
-        if name in ("cache_url", "registry_url") and "nothing answers" in str(answer):
-            _log.error("a server is away; starting without it", reason=told)
+            continue
+        if answer.away and name in USED_BY_GATEWAYS:
+            _log.error("a server is away; starting without it", reason=told(settings, name, answer))
         else:
-            raise ServerRefusedError(told)
+            refused.append(told(settings, name, answer))
+    if refused:
+        raise ServerRefusedError("\n".join(refused))
 
 
-async def _ask_database(settings: Settings) -> str:
-    from yuanlian.kit.database.mysql import MysqlDatabase  # its libraries only where it is used
-
-    def look() -> str:
-        database = MysqlDatabase(settings.database_url or "")
-        version, warnings = database.check()
-        for warning in warnings:
-            _log.warning("the database server's settings", warning=warning)
-        return version
-
+async def _in_time(one: Ask) -> str | UnfitServerError:
     try:
-        return await asyncio.to_thread(look)
-    except (ValueError, DatabaseRefusedError, DatabaseUnavailableError) as error:
-        raise UnfitServerError(str(error)) from None
+        async with asyncio.timeout(ANSWER_S):
+            return await one()
+    except TimeoutError:
+        return UnfitServerError(f"no answer within {ANSWER_S:g} s: are host and port right?", away=True)
+    except UnfitServerError as error:
+        return error
 
 
-async def _ask_bus(settings: Settings) -> str:
+def _ask_database(settings: Settings) -> Ask:
+    from yuanlian.kit.database.mysql import MysqlDatabase  # its libraries only where it is used
+    from yuanlian.kit.database.mysql_grants import SERVING
+    from yuanlian.runtime.schema import HEAD, SchemaError, examine, outlook
+
+    async def look() -> str:
+        try:
+            database = MysqlDatabase(settings.database_url or "")
+            checked = await database.check(examine, within_s=ANSWER_S)
+        except (ValueError, DatabaseRefusedError, SchemaError) as error:
+            raise UnfitServerError(str(error)) from None
+        for warning in checked.warnings:
+            _log.warning("the database server's settings", warning=warning)
+        # Who brings the schema up to date may be another user.
+        if checked.lacks and (checked.found != HEAD or set(checked.lacks) & set(SERVING)):
+            lacks = ", ".join(sorted(checked.lacks))
+            raise UnfitServerError(
+                f"{database}: the user lacks {lacks}: GRANT ALL ON the database TO the user"
+            )
+        return f"{database} answers ({checked.version}), {outlook(checked.found)}"
+
+    return look
+
+
+def _ask_bus(settings: Settings) -> Ask:
     from yuanlian.contracts.queues import QUEUES
     from yuanlian.kit.messaging.bus import BusError
     from yuanlian.kit.messaging.rabbitmq import RabbitMqBus  # its libraries only where it is used
 
-    try:
-        bus = RabbitMqBus(settings.bus_url, SystemClock(), bindings=QUEUES, name="check")
+    async def look() -> str:
         try:
-            await bus.ping()
-        finally:
-            await bus.stop()
-    except (ValueError, BusError) as error:
-        raise UnfitServerError(str(error)) from None
-    return f"RabbitMQ at {bus.address}"
+            return await RabbitMqBus(settings.bus_url, SystemClock(), bindings=QUEUES, name="check").check()
+        except (ValueError, BusError) as error:
+            raise UnfitServerError(str(error)) from None
+
+    return look
 
 
-async def _ask_cache(settings: Settings) -> str:
-    return await _ask_redis(settings.cache_url, CACHE_NEEDS)
+def _ask_cache(settings: Settings) -> Ask:
+    return _ask_redis(settings.cache_url, CACHE_NEEDS)
 
 
-async def _ask_registry(settings: Settings) -> str:
-    return await _ask_redis(settings.registry_url, REGISTRY_NEEDS)
+def _ask_registry(settings: Settings) -> Ask:
+    return _ask_redis(settings.registry_url, REGISTRY_NEEDS)
 
 
-async def _ask_redis(url: str, needs: Needs) -> str:
+def _ask_redis(url: str, needs: Needs) -> Ask:
     from yuanlian.kit.redis import Redis, RedisRefusedError  # its libraries only where it is used
 
-    try:
-        redis = Redis(url)
+    async def look() -> str:
         try:
-            return await redis.check(needs)
-        finally:
-            await redis.close()
-    except (ValueError, RedisRefusedError) as error:
-        raise UnfitServerError(str(error)) from None
+            redis = Redis(url, timeout_s=REDIS_COMMAND_S)
+            try:
+                return await redis.check(needs)
+            finally:
+                await redis.close()
+        except (ValueError, RedisRefusedError) as error:
+            raise UnfitServerError(str(error), away="nothing answers" in str(error)) from None
+
+    return look
+
+
+_ASKS: Mapping[str, Callable[[Settings], Ask]] = {
+    "database_url": _ask_database,
+    "bus_url": _ask_bus,
+    "cache_url": _ask_cache,
+    "registry_url": _ask_registry,
+}

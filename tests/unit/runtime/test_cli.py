@@ -13,6 +13,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 from tests.support import servers
 from tests.support.command_line import Run, run
+from tests.support.silence import silent
 
 from deploy.servers.mariadb import DATABASE, PASSWORD, USER
 from yuanlian.kit.database.schema import table_of
@@ -168,14 +169,24 @@ def test_check_tells_settings_their_source_and_that_all_is_well(run: Run, data: 
     ("settings", "finding"),
     [
         ({"bus_url": "kafka://guest:geheim@127.0.0.1"}, "FAIL  settings: bus_url"),
+        ({"bus_url": "geheim"}, "FAIL  settings: bus_url"),
         (
             {"database_url": "postgresql://name:geheim@127.0.0.1/x"},
             "database_url: postgresql:… is not sqlite:///PATH",
         ),
-        ({"database_url": "sqlite:///text.db"}, "FAIL  database: text.db: file is not a database"),
+        (
+            {"database_url": "sqlite:///text.db"},
+            "FAIL  database: YUANLIAN_DATABASE_URL (from: environment) sqlite:///text.db: file is not",
+        ),
         ({"routes": "text.db"}, "FAIL  routes: text.db, line 1"),
-        ({"smtp_url": "smtp://name:geheim@127.0.0.1:1"}, "FAIL  mail: SMTPConnectError"),
-        ({"smtp_url": "mailto:x"}, "FAIL  mail: an SMTP URL is"),
+        (
+            {"smtp_url": "smtp://name:geheim@127.0.0.1:1"},
+            "FAIL  mail: YUANLIAN_SMTP_URL (from: environment) ********: SMTPConnectError",
+        ),
+        (
+            {"smtp_url": "mailto:x"},
+            "FAIL  mail: YUANLIAN_SMTP_URL (from: environment) ********: an SMTP URL is",
+        ),
     ],
 )
 def test_check_finds_what_is_unfit(
@@ -193,7 +204,10 @@ def test_check_finds_what_is_unfit(
     ("change", "finding"),
     [
         ({}, "ok database: yuanlian@127.0.0.1:"),
-        ({"password": "geheim"}, "FAIL database: YUANLIAN_DATABASE_URL mysql://yuanlian:********@127.0.0.1:"),
+        (
+            {"password": "geheim"},
+            "FAIL database: YUANLIAN_DATABASE_URL (from: environment) mysql://yuanlian:********@127.0.0.1:",
+        ),
         ({"database": "yuanlian_none"}, "there is no such database"),
         ({"port": "1"}, "nothing answers there"),
         ({"database": ""}, "the user or the database is missing"),
@@ -207,6 +221,40 @@ def test_check_asks_a_database_server(run: Run, data: Path, change: dict[str, st
     assert finding in " ".join(result.stdout.split())
     assert parts["password"] not in result.stdout + result.stderr
     assert "Traceback" not in result.output
+
+
+def test_check_waits_for_all_that_are_silent_at_once_and_names_each(run: Run, tmp_path: Path) -> None:
+    with silent(5) as (database, bus, cache, registry, mail):
+        result = run(
+            "check",
+            database_url=f"mysql://name:geheim@127.0.0.1:{database}/x",
+            bus_url=f"amqp://name:geheim@127.0.0.1:{bus}/",
+            cache_url=f"redis://:geheim@127.0.0.1:{cache}/0",
+            registry_url=f"redis://:geheim@127.0.0.1:{registry}/0",
+            smtp_url=f"smtp://name:geheim@127.0.0.1:{mail}",
+            jwt_secret="a secret of more than thirty-two bytes",
+        )
+    failed = [line.split(":")[0] for line in result.stdout.splitlines() if line.startswith("FAIL")]
+    assert failed == [
+        f"FAIL  {part}" for part in ("database", "bus_url", "cache_url", "registry_url", "mail")
+    ]
+    assert result.stdout.count("(from: environment)") == len(failed)
+    assert "geheim" not in result.output
+
+
+@pytest.mark.parametrize("command", ["up", "check"])
+def test_a_database_that_is_not_ours_is_named_with_the_setting(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as connection:
+        connection.execute("CREATE TABLE theirs (id INTEGER)")
+    options = ["--port", "0", "--admin-port", "0"] if command == "up" else []
+    result = run(command, *options, database_url="sqlite:///theirs.db")
+    assert result.exit_code == 1
+    assert "YUANLIAN_DATABASE_URL (from: environment) sqlite:///theirs.db: " in result.output
+    assert "it is not one of ours" in result.output
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
 
 
 # --- what is not there ------------------------------------------------------------------------------

@@ -17,7 +17,15 @@ from tests.support.databases import open_database, technology
 from yuanlian.kit.database.database import ManagedDatabase
 from yuanlian.kit.tenancy.scope import across_tenants
 from yuanlian.runtime import schema
-from yuanlian.runtime.schema import HEAD, SchemaError, alembic_config, metadata, revision_of, upgrade
+from yuanlian.runtime.schema import (
+    HEAD,
+    SchemaError,
+    alembic_config,
+    examine,
+    metadata,
+    revision_of,
+    upgrade,
+)
 
 __all__ = ["technology"]
 
@@ -62,8 +70,9 @@ def test_both_ways_to_a_new_database_make_the_same_one(database: ManagedDatabase
 def test_tables_that_nobody_vouches_for_are_not_built_upon(database: ManagedDatabase) -> None:
     database.migrate(lambda connection: metadata.tables["tenants"].create(connection))
     before = database.migrate(_content)
-    with pytest.raises(SchemaError, match="not one of ours"):
-        database.migrate(upgrade)
+    for work in (examine, upgrade):
+        with pytest.raises(SchemaError, match="not one of ours"):
+            database.migrate(work)
     assert database.migrate(_content) == before
 
 
@@ -73,8 +82,9 @@ def test_a_database_of_a_newer_release_is_refused_and_left_alone(database: Manag
         lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     )
     before = database.migrate(_content)
-    with pytest.raises(SchemaError, match="9999"):
-        database.migrate(upgrade)
+    for work in (examine, upgrade):
+        with pytest.raises(SchemaError, match="9999"):
+            database.migrate(work)
     assert database.migrate(_content) == before
 
 
@@ -89,6 +99,7 @@ def test_a_first_start_that_was_cut_short_is_begun_again(database: ManagedDataba
             metadata.tables[name].drop(connection)
 
     database.migrate(cut_short)
+    assert database.migrate(examine) is None
     database.migrate(upgrade)
     assert database.migrate(_content) == whole
 
@@ -101,8 +112,9 @@ def test_a_lost_revision_costs_no_rows(database: ManagedDatabase) -> None:
         _add_classes(connection, ("class_1", "小一班", 1))
 
     database.migrate(lose)
-    with pytest.raises(SchemaError, match="not one of ours"):
-        database.migrate(upgrade)
+    for work in (examine, upgrade):
+        with pytest.raises(SchemaError, match="not one of ours"):
+            database.migrate(work)
     assert database.migrate(_classes) == {"class_1": "小一班"}
 
 

@@ -1,10 +1,15 @@
-"""What is shown of settings that name servers."""
+"""What is said of servers that settings name, and what is shown of them."""
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import re
 
-from yuanlian.runtime.servers import masked
+import pytest
+from tests.support.silence import silent
+
+from yuanlian.runtime.servers import USED_BY_GATEWAYS, ServerRefusedError, ask, asked, masked, refuse_unfit
+from yuanlian.runtime.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -20,3 +25,52 @@ from yuanlian.runtime.servers import masked
 )
 def test_no_part_of_a_password_is_shown(text: str, shown: str) -> None:
     assert masked(text) == shown
+
+
+def _on(ports: list[int]) -> Settings:
+    database, bus, cache, registry = ports
+    return Settings(
+        database_url=f"mysql://name:geheim@127.0.0.1:{database}/x",
+        bus_url=f"amqp://name:geheim@127.0.0.1:{bus}/",
+        cache_url=f"redis://:geheim@127.0.0.1:{cache}/0",
+        registry_url=f"redis://:geheim@127.0.0.1:{registry}/0",
+    )
+
+
+def test_a_start_is_refused_for_every_server_that_is_silent() -> None:
+    """Only the first was named."""
+    with silent(4) as ports, pytest.raises(ServerRefusedError) as refused:
+        asyncio.run(refuse_unfit(_on(ports)))
+    named = re.findall(r"^YUANLIAN_(\w+) \(from: ", str(refused.value), re.MULTILINE)
+    assert named == ["DATABASE_URL", "BUS_URL"]
+    assert "geheim" not in str(refused.value)
+
+
+def test_a_gateway_is_not_refused_for_what_only_services_use() -> None:
+    """And without Redis it does much."""
+    with silent(4) as ports:
+        asyncio.run(refuse_unfit(_on(ports), USED_BY_GATEWAYS))
+
+
+def test_servers_are_asked_at_once() -> None:
+    """They were asked one after the other, and so waited for. These hang up when all have been reached."""
+
+    async def scenario() -> None:
+        reached: list[asyncio.StreamWriter] = []
+        all_reached = asyncio.Event()
+
+        async def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            reached.append(writer)
+            if len(reached) == 4:
+                all_reached.set()
+            await all_reached.wait()
+            writer.close()
+
+        listening = [await asyncio.start_server(meet, "127.0.0.1", 0) for _ in range(4)]
+        settings = _on([one.sockets[0].getsockname()[1] for one in listening])
+        await ask(settings, asked(settings))
+        assert all_reached.is_set()
+        for one in listening:
+            one.close()
+
+    asyncio.run(scenario())

@@ -21,21 +21,26 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.util import greenlet_spawn
 
-from yuanlian.kit.database.database import DatabaseUnavailableError, OutcomeUnknownError
+from yuanlian.kit.database.database import (
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+)
 from yuanlian.kit.database.group_commit import GroupCommit
 from yuanlian.kit.database.mysql_connections import CONNECT_S, mysql_engine, mysql_url
 from yuanlian.kit.database.mysql_server import (
     CONFLICTS,
     DUPLICATE,
     TOO_LONG,
+    Checked,
     address,
+    checked,
     code_of,
     collation_of,
     is_away,
     is_refusal,
     refusal,
     version_of,
-    warnings_of,
 )
 from yuanlian.kit.database.work import Work
 from yuanlian.kit.tenancy.guard import TenantGuard
@@ -50,6 +55,9 @@ WHOLE_S = 20.0
 PATIENCE_S = 8.0
 """How long a caller waits while the server is away or gives its transactions up."""
 MIGRATION_S = 3600
+LOCK_S = 60
+"""So long another process may be at the schema."""
+BUSY = f"another process has been changing the schema for {LOCK_S} s: wait for its end, then start again"
 
 
 class _Attempt:
@@ -117,16 +125,32 @@ class MysqlDatabase:
         await greenlet_spawn(self._reader.dispose)
 
     def migrate(self, upgrade: Callable[[Connection], T]) -> T:
-        """Runs a schema change on its own connection, one process at a time; blocks the caller."""
+        """Runs a schema change on its own connection, one process at a time; blocks the caller.
+
+        Raises:
+            DatabaseRefusedError: as ``check`` does, or another process is at it for too long.
+        """
         return _in_own_loop(lambda: self._migrate(upgrade))
 
-    def check(self) -> tuple[str, list[str]]:
-        """The server's name and version, and the settings under which promises do not hold.
+    async def check(self, read: Callable[[Connection], T], *, within_s: float = CONNECT_S) -> Checked[T]:
+        """What the server is, what the user may do there, and what ``read`` finds: without a lock, and on a
+        connection that cannot write.
 
         Raises:
             DatabaseRefusedError: wrong address, password, database or version, and what to do.
         """
-        return _in_own_loop(self._check)
+        engine = mysql_engine(self._url, "REPEATABLE-READ", read_only=True)
+        TenantGuard(engine)
+
+        def run() -> Checked[T]:
+            with engine.connect() as connection:
+                return checked(connection, self._url.database or "", read)
+
+        try:
+            async with asyncio.timeout(within_s):
+                return await greenlet_spawn(run)
+        except (SQLAlchemyError, TimeoutError) as error:
+            raise refusal(error, self._url) from None
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -206,8 +230,8 @@ class MysqlDatabase:
             with engine.connect() as connection:
                 version_of(connection)
                 lock = f"yuanlian {self._url.database}"[:64]
-                if connection.exec_driver_sql("SELECT GET_LOCK(%s, 60)", (lock,)).scalar() != 1:
-                    raise DatabaseUnavailableError
+                if connection.exec_driver_sql(f"SELECT GET_LOCK(%s, {LOCK_S})", (lock,)).scalar() != 1:
+                    raise DatabaseRefusedError(f"{self}: {BUSY}")
                 _use_our_collation(connection)
                 result = upgrade(connection)
                 connection.commit()
@@ -221,19 +245,6 @@ class MysqlDatabase:
             raise
         finally:
             await greenlet_spawn(engine.dispose)
-
-    async def _check(self) -> tuple[str, list[str]]:
-        engine = mysql_engine(self._url, "REPEATABLE-READ", read_only=True)
-
-        def run() -> tuple[str, list[str]]:
-            with engine.connect() as connection:
-                return version_of(connection), list(warnings_of(connection))
-
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                return await greenlet_spawn(run)
-        except (SQLAlchemyError, TimeoutError) as error:
-            raise refusal(error, self._url) from None
 
 
 class _LockingSession(Session):

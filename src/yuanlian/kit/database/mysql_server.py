@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from yuanlian.kit.database.database import DatabaseRefusedError
+from yuanlian.kit.database.mysql_grants import lacking
+
+T = TypeVar("T")
 
 OLDEST_MARIADB = (10, 11)
 OLDEST_MYSQL = (8, 0, 20)
@@ -34,6 +39,29 @@ _REFUSALS = {
     2003: "nothing answers there: is the server running, are host and port right?",
     2013: "the connection ended before the server had answered",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Generic[T]):
+    """``version``: of the server, with its name. ``warnings``: settings under which promises do not hold.
+    ``lacks``: privileges that the user has not, as ``lacking`` has them."""
+
+    version: str
+    warnings: Sequence[str]
+    lacks: Sequence[str]
+    found: T
+
+
+def checked(connection: Connection, database: str, read: Callable[[Connection], T]) -> Checked[T]:
+    """Raises:
+    DatabaseRefusedError: the server is too old.
+    """
+    return Checked(
+        version=version_of(connection),
+        warnings=list(warnings_of(connection)),
+        lacks=lacking(connection.exec_driver_sql("SHOW GRANTS").scalars(), database),
+        found=read(connection),
+    )
 
 
 def code_of(error: BaseException | None) -> int:
