@@ -12,7 +12,7 @@ from rich.console import Console
 from yuanlian.kit.observe.logs import Log, configure
 from yuanlian.runtime.datadir import DataDirLock
 from yuanlian.runtime.listening import Addresses
-from yuanlian.runtime.servers import refuse_unfit
+from yuanlian.runtime.servers import USED_BY_GATEWAYS, refuse_unfit
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 
 
@@ -20,11 +20,10 @@ def gateway(settings: Settings) -> None:
     """Raises:
     what ``edge_process.run`` does: it did not start; nothing is left running.
     """
-    from yuanlian.runtime import edge_process, supervisor
-
-    console, log = _speak(settings)
+    console, log = _speak("gateway", settings)
     if settings.is_distributed:
-        asyncio.run(refuse_unfit(settings))
+        asyncio.run(refuse_unfit(settings, USED_BY_GATEWAYS))
+    from yuanlian.runtime import edge_process, supervisor  # asked first: these take their time
 
     def greet(addresses: Addresses) -> None:
         console.print(f"\n[bold]园联 Yuanlian[/bold] gateway  {addresses.public}")
@@ -43,7 +42,7 @@ def services(settings: Settings, *, demo: bool) -> None:
     from yuanlian.runtime.wiring import services as wire
 
     _refuse_public(settings.services_host)
-    console, log = _speak(settings)
+    console, log = _speak("services", settings)
 
     def greet(addresses: Addresses) -> None:
         console.print(
@@ -59,15 +58,15 @@ def service(name: str, settings: Settings, *, demo: bool) -> None:
     """Raises:
     what ``launcher.run`` does: it did not start; nothing is left running.
     """
-    from yuanlian.runtime import launcher
-    from yuanlian.runtime.demo.load import load_demo
     from yuanlian.runtime.service_wiring import refuse_embedded
     from yuanlian.runtime.service_wiring import service as wire
 
     _refuse_public(settings.services_host)
     refuse_embedded(settings)
-    console, log = _speak(settings)
+    console, log = _speak(name, settings)
     asyncio.run(refuse_unfit(settings))
+    from yuanlian.runtime import launcher  # asked first: these take their time
+    from yuanlian.runtime.demo.load import load_demo
 
     def greet(addresses: Addresses) -> None:
         console.print(f"\n[bold]园联 Yuanlian[/bold] {name}  {addresses.public}   只供网关 for gateways only")
@@ -76,10 +75,11 @@ def service(name: str, settings: Settings, *, demo: bool) -> None:
     launcher.run(settings, log, wire=partial(wire, name), load=load_demo if demo else None, ready=greet)
 
 
-def _speak(settings: Settings) -> tuple[Console, Log]:
-    """On a terminal logs are for people; elsewhere stdout has LogEntry lines only."""
+def _speak(part: str, settings: Settings) -> tuple[Console, Log]:
+    """On a terminal logs are for people; elsewhere stdout has LogEntry lines only. ``part``: the service in
+    each, by which lines that are collected from all parts can be told apart."""
     terminal = sys.stdout.isatty()
-    log = configure("yuanlian", settings.log_level, console=terminal, shared=settings.workers > 1)
+    log = configure(part, settings.log_level, console=terminal, shared=settings.workers > 1)
     return Console(stderr=not terminal, highlight=False), log
 
 

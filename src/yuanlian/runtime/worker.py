@@ -93,7 +93,7 @@ async def _serve(control: socket.socket) -> None:
     if not isinstance(begin, Begin):
         return  # the supervisor was gone before it said anything
     settings = Settings(**begin.settings)
-    log = configure("yuanlian", settings.log_level, console=sys.stdout.isatty(), shared=True)
+    log = configure("gateway", settings.log_level, console=sys.stdout.isatty(), shared=True)
     sockets = [socket.socket(fileno=descriptor) for descriptor in begin.sockets]
     stop = Stop(settings.drain_s)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.ask)
