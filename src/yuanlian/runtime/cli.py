@@ -33,6 +33,7 @@ routes = typer.Typer(help="Where the gateway sends requests.")
 app.add_typer(routes, name="routes")
 
 RoutesFile = Annotated[Path | None, typer.Argument(metavar="FILE", help="A table of routes.")]
+WORKERS_OF_A_SERVICE = "Processes of this service, on PORT, PORT+1, …; so are their admin ports."
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]
 
 
@@ -99,18 +100,24 @@ def _run_service(name: str) -> None:
         host: Annotated[str | None, typer.Option(help="Internal address.")] = None,
         port: Annotated[int | None, typer.Option(help="Internal port; 0 takes a free one.")] = None,
         admin_port: Annotated[int | None, typer.Option(help="Port for metrics and health.")] = None,
+        workers: Annotated[int | None, typer.Option(help=WORKERS_OF_A_SERVICE)] = None,
         data_dir: DataDir = None,
+        replica: Annotated[bool, typer.Option("--replica", hidden=True)] = False,
     ) -> None:
         memory.start_up()
+        options = {"services_host": host, "services_port": port, "services_admin_port": admin_port}
+        settings = _settings(**options, workers=workers, data_dir=data_dir)
+        _refuse_demo_in_production(settings, demo=demo)
+        if settings.workers > 1 and not replica:
+            from yuanlian.runtime import replicas  # and not what only its workers need
+
+            _refusing(lambda: replicas.run(name, settings, demo=demo))
+            return
         from yuanlian.runtime import run_command
 
-        settings = _settings(
-            services_host=host, services_port=port, services_admin_port=admin_port, data_dir=data_dir
-        )
-        _refuse_demo_in_production(settings, demo=demo)
-        _refusing(lambda: run_command.service(name, settings, demo=demo))
+        _refusing(lambda: run_command.service(name, settings, demo=demo, replica=replica))
 
-    running.command(name, help=f"Run the {name} service in this process.")(run_service)
+    running.command(name, help=f"Run the {name} service, in this process or in several.")(run_service)
 
 
 for _name in ("auth", "tenant", "notification", "analytics"):

@@ -12,6 +12,7 @@ from rich.console import Console
 from yuanlian.kit.observe.logs import Log, configure
 from yuanlian.runtime.datadir import DataDirLock
 from yuanlian.runtime.listening import Addresses
+from yuanlian.runtime.replica import end_with_parent, tell_parent
 from yuanlian.runtime.servers import USED_BY_GATEWAYS, refuse_unfit
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 
@@ -54,9 +55,11 @@ def services(settings: Settings, *, demo: bool) -> None:
         launcher.run(settings, log, wire=wire, load=load_demo if demo else None, ready=greet)
 
 
-def service(name: str, settings: Settings, *, demo: bool) -> None:
-    """Raises:
-    what ``launcher.run`` does: it did not start; nothing is left running.
+def service(name: str, settings: Settings, *, demo: bool, replica: bool = False) -> None:
+    """``replica``: one of several, with a parent.
+
+    Raises:
+        what ``launcher.run`` does: it did not start; nothing is left running.
     """
     from yuanlian.runtime.service_wiring import refuse_embedded
     from yuanlian.runtime.service_wiring import service as wire
@@ -64,11 +67,15 @@ def service(name: str, settings: Settings, *, demo: bool) -> None:
     _refuse_public(settings.services_host)
     refuse_embedded(settings)
     console, log = _speak(name, settings)
+    if replica:
+        end_with_parent(settings.drain_s)
     asyncio.run(refuse_unfit(settings))
     from yuanlian.runtime import launcher  # asked first: these take their time
     from yuanlian.runtime.demo.load import load_demo
 
     def greet(addresses: Addresses) -> None:
+        if replica:
+            tell_parent()
         console.print(f"\n[bold]园联 Yuanlian[/bold] {name}  {addresses.public}   只供网关 for gateways only")
         console.print(f"管理端 admin  {addresses.admin}/health  /metrics  /services\n")
 
