@@ -139,18 +139,19 @@ class RabbitMqQueue:
         """While what the handler needs is away, the batch stays at hand and the broker keeps the rest. A stop
         leaves it to the broker, which also hands out again what a lost channel has brought."""
         tries = 0
-        while not (self._stopped.is_set() or batch[0].lane.gone()) or not tries:
-            try:
-                await self._take(batch)
-            except DependencyAwayError as error:
-                tries += 1
-                pause = pause_after(tries)
-                _log.warning(
-                    "queue waits", queue=self.name, size=len(batch), error=reason(error), retry_in_s=pause
-                )
-                await self._stopped.within(pause)
-            else:
-                break
+        while not await self._taken(batch):
+            tries += 1
+            await self._stopped.within(pause_after(tries))
+            if self._stopped.is_set() or batch[0].lane.gone():
+                return
+
+    async def _taken(self, batch: Sequence[Arrived]) -> bool:
+        try:
+            await self._take(batch)
+        except DependencyAwayError as error:
+            _log.warning("queue waits", queue=self.name, size=len(batch), error=reason(error))
+            return False
+        return True
 
     async def _take(self, batch: Sequence[Arrived]) -> None:
         incoming: list[Incoming] = []
