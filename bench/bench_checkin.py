@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -60,9 +61,13 @@ def main() -> int:
             console.print(f"[yellow]{name}: {why}[/]")
     with tempfile.TemporaryDirectory(prefix="yuanlian-bench-") as scratch:
         directory = Path(scratch)
-        paced_plan, plan = _write_plans(directory, options.rate * (options.warm_up + options.seconds))
-        load = Load(plan, options.seconds, options.warm_up, options.connections)
-        paced = Load(paced_plan, options.seconds, options.warm_up, options.connections, options.rate)
+        seconds = options.warm_up + options.seconds
+        paced_plan, *plans = _write_plans(directory, options.rate * seconds, 1 + len(options.others))
+        timing = options.seconds, options.warm_up
+        paced = Load(paced_plan, *timing, options.connections, options.rate)
+        # How many at once a peer answers best is its own affair: the best of its rates counts.
+        at_once = [options.connections, *options.others]
+        loads = [Load(plan, *timing, n) for plan, n in zip(plans, at_once, strict=True)]
         results: list[Measured] = []
         steady: list[Measured] = []
         for contender in _contenders(options, directory, cores, environment):
@@ -76,8 +81,11 @@ def main() -> int:
                     if options.rate and contender.ours:
                         console.print(f"[dim]{contender.name}: {options.rate:g} a second …[/]")
                         steady.append(contender.measure(served, paced, DATASET.guardians))
-                    console.print(f"[dim]{contender.name}: as many as it takes …[/]")
-                    results.append(contender.measure(served, load, DATASET.guardians))
+                    for load in loads[:1] if contender.ours else loads:
+                        console.print(
+                            f"[dim]{contender.name}: as many as it takes, {load.connections} at once …[/]"
+                        )
+                        results.append(contender.measure(served, load, DATASET.guardians))
                 if results[-1].outcome.failures or results[-1].wrong:
                     console.print(contender.log_tail(), markup=False)
     machine = _machine(options.shape, environment)
@@ -97,6 +105,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--warm-up", type=float, default=2.0)
     parser.add_argument("--connections", type=int, help="128, or 512 where many processes share the work")
+    parser.add_argument(
+        "--others", type=int, nargs="*", help="connections that the peer is measured with, too"
+    )
     parser.add_argument("--rate", type=float, default=1000.0, help="of the paced run; 0: no paced run")
     parser.add_argument("--only", choices=("ours", "usual"), help="one side")
     parser.add_argument("--pools", type=int, nargs="+", default=[1, 5], help="pool sizes of the usual way")
@@ -107,6 +118,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--save", action="store_true", help="write it into bench/results/")
     options = parser.parse_args()
     options.connections = options.connections or (512 if options.shape == "distributed" else 128)
+    if options.others is None:
+        options.others = [64, 256] if options.shape == "distributed" else []
     return options
 
 
@@ -131,12 +144,16 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def _write_plans(directory: Path, paced_requests: float) -> tuple[Path, Path]:
-    """The children of the paced run are not those of the other: each is checked in once."""
+def _write_plans(directory: Path, paced_requests: float, floods: int) -> list[Path]:
+    """One for the paced run, then one for each of the others. Each child is checked in once: most are in the
+    first flood, which is ours, too."""
     first = -(-int(paced_requests) // DATASET.tenants) + 1 if paced_requests else 0
-    paths = directory / "paced.msgpack", directory / "plan.msgpack"
-    for path, children in zip(paths, (range(first), range(first, DATASET.children)), strict=True):
-        path.write_bytes(msgspec.msgpack.encode(request_plan(DATASET, children)))
+    share = DATASET.children // 8
+    ends = [DATASET.children - share * later for later in reversed(range(floods))]
+    paths = []
+    for number, (begin, end) in enumerate(pairwise([0, first, *ends])):
+        paths.append(directory / f"plan-{number}.msgpack")
+        paths[-1].write_bytes(msgspec.msgpack.encode(request_plan(DATASET, range(begin, end))))
     return paths
 
 

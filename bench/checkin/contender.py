@@ -32,6 +32,7 @@ class Measured(msgspec.Struct):
     processes, and of each; a database server's has our counting in it."""
 
     contender: str
+    connections: int
     outcome: Outcome
     drain_s: float
     corridor_rate: float
@@ -116,6 +117,7 @@ class Contender(ABC):
         each = max(1, outcome.acknowledged)
         return Measured(
             contender=self.name,
+            connections=load.connections,
             outcome=outcome,
             drain_s=drained - answered,
             corridor_rate=outcome.acknowledged / (drained - started),

@@ -18,12 +18,20 @@ def print_report(
     machine: dict[str, str],
 ) -> None:
     table = Table(
-        "", "check-ins/s", "p50 ms", "p99 ms", "CPU us per check-in", "told and counted after", "peak MiB"
+        "",
+        "at once",
+        "check-ins/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU us per check-in",
+        "told and counted after",
+        "peak MiB",
     )
     for measured in results:
         outcome = measured.outcome
         table.add_row(
             measured.contender,
+            f"{measured.connections}",
             f"{outcome.rate:,.0f}",
             f"{outcome.p50_ms:.1f}",
             f"{outcome.p99_ms:.1f}",
