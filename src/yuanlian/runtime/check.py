@@ -8,13 +8,9 @@ from collections.abc import Awaitable, Collection
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
-from yuanlian.gateway.certificates import CertificateError
-from yuanlian.gateway.routes import DEFAULT_ROUTES
-from yuanlian.gateway.tls import Tls
 from yuanlian.kit.clock import SystemClock
 from yuanlian.runtime import servers
 from yuanlian.runtime.console import console, say, table
-from yuanlian.runtime.routing import RoutesRefusedError, RoutesSource
 from yuanlian.runtime.settings import (
     PREFIX,
     Settings,
@@ -22,6 +18,9 @@ from yuanlian.runtime.settings import (
     origins,
     unknown_variables,
 )
+
+PROMPT_S = 1.0
+"""Whoever has not answered by then is waited for while other things are done."""
 
 
 class UnfitError(Exception):
@@ -68,14 +67,16 @@ async def _report(settings: Settings, options: Collection[str]) -> int:
 
 
 async def _ask_all(settings: Settings, options: Collection[str]) -> dict[str, str | UnfitError]:
-    """In the order in which they are said. Servers are asked at once, when all has been imported: nobody's
-    time passes with that."""
+    """In the order in which they are said. Servers are asked at once; what is here is looked at when they
+    have answered, or while they are waited for: half of the platform is imported for that."""
     named = servers.asked(settings)
+    asking = asyncio.gather(servers.ask(settings, named), _found(_ask_mail(settings, options)))
+    await asyncio.wait((asking,), timeout=PROMPT_S)
     first = await _found(_ask_settings(settings))
     file = await _found(_ask_file(settings, options)) if "database_url" not in named else None
     routes = await _found(_ask_routes(settings))
     certificates = await _found(_ask_certificates(settings))
-    answers, mail = await asyncio.gather(servers.ask(settings, named), _found(_ask_mail(settings, options)))
+    answers, mail = await asking
     found: dict[str, str | UnfitError] = {"settings": first}
     if file is not None:
         found["database"] = file
@@ -135,6 +136,9 @@ def _of_file(settings: Settings, reason: str, options: Collection[str]) -> str:
 
 
 async def _ask_routes(settings: Settings) -> str:
+    from yuanlian.gateway.routes import DEFAULT_ROUTES  # the gateway, too, while others are waited for
+    from yuanlian.runtime.routing import RoutesRefusedError, RoutesSource
+
     source = RoutesSource(settings.routes or DEFAULT_ROUTES)
     try:
         routes = source.read().routes
@@ -146,6 +150,9 @@ async def _ask_routes(settings: Settings) -> str:
 async def _ask_certificates(settings: Settings) -> str:
     if settings.tls_dir is None:
         return "none, the public port speaks plain HTTP"
+    from yuanlian.gateway.certificates import CertificateError  # only where there are any
+    from yuanlian.gateway.tls import Tls
+
     tls = Tls(settings.tls_dir, SystemClock())
     try:
         tls.read()
