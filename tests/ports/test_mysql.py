@@ -38,6 +38,7 @@ from yuanlian.kit.database import mysql
 from yuanlian.kit.database.batching import Batcher
 from yuanlian.kit.database.bulk import insert_rows
 from yuanlian.kit.database.database import (
+    DatabaseBusyError,
     DatabaseRefusedError,
     DatabaseUnavailableError,
     OutcomeUnknownError,
@@ -46,6 +47,7 @@ from yuanlian.kit.database.mysql import MysqlDatabase
 from yuanlian.kit.database.mysql_server import Checked
 from yuanlian.kit.database.sqlite import SqliteDatabase
 from yuanlian.kit.database.url import database_from_url
+from yuanlian.kit.errors import DependencyAwayError
 from yuanlian.kit.tenancy.scope import across_tenants
 
 Play = Callable[[Callable[[MysqlDatabase], Awaitable[None]]], None]
@@ -193,6 +195,12 @@ def test_a_key_that_was_taken_after_the_look_is_found_by_another_look(
     assert sorted(at_once(making(), making())) == ["found", "made"]
 
 
+def test_that_others_hold_a_lock_is_no_outage() -> None:
+    """Queues wait for the end of an outage: for one row's lock they would hold up all kindergartens."""
+    assert issubclass(DatabaseUnavailableError, DependencyAwayError)
+    assert not issubclass(DatabaseBusyError, DependencyAwayError)
+
+
 def test_a_lock_that_is_not_given_back_is_not_waited_for_for_ever(
     opened: Callable[[], MysqlDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +212,7 @@ def test_a_lock_that_is_not_given_back_is_not_waited_for_for_ever(
 
     async def blocked() -> None:
         database = opened()
-        with pytest.raises(DatabaseUnavailableError):
+        with pytest.raises(DatabaseBusyError):
             await closing(database, database.write(impatient))
 
     def holding(session: Session) -> None:
@@ -235,7 +243,7 @@ def test_one_blocked_work_does_not_fail_the_others_of_its_group(
         works = [note("before"), impatient, note("after")]
         heard = await closing(database, asyncio.gather(*map(database.write, works), return_exceptions=True))
         assert heard[0] == "before"
-        assert isinstance(heard[1], DatabaseUnavailableError)
+        assert isinstance(heard[1], DatabaseBusyError)
         assert heard[2] == "after"
 
     def holding(session: Session) -> None:
@@ -332,7 +340,7 @@ def test_a_statement_that_takes_too_long_is_ended(play: Play) -> None:
 
     async def scenario(database: MysqlDatabase) -> None:
         for run in (database.read, database.write):
-            with pytest.raises(DatabaseUnavailableError):
+            with pytest.raises(DatabaseBusyError):
                 await run(slow)
         await database.write(note("afterwards"))
         assert await database.read(notes) == ["afterwards"]

@@ -28,7 +28,7 @@ from tests.ports.bus_suite import (
 from tests.ports.rabbitmq_installation import SECOND_MS, RabbitMqInstallation
 from tests.support import servers
 
-from yuanlian.kit.errors import ConflictError, ServiceUnavailableError
+from yuanlian.kit.errors import ConflictError, DependencyAwayError, ServiceUnavailableError
 from yuanlian.kit.messaging import outbox, rabbitmq_queue
 from yuanlian.kit.messaging.bus import (
     BusError,
@@ -110,6 +110,45 @@ class TestRabbitMqBus(BusSuite):
             assert [len(call) for call in consumer.calls] == [1, 4]
             await bus.publish(messages(3))
             await bus.stop()  # does not wait for the fourth
+
+        self.play(installation, scenario)
+
+    def test_what_a_stop_leaves_unhandled_is_not_acknowledged_with_what_follows(
+        self, installation: RabbitMqInstallation
+    ) -> None:
+        """Of a batch that is taken apart: an acknowledgement is of all that came before, too."""
+        plug, first, second = messages(3)
+
+        async def scenario() -> None:
+            arrived, stopping = asyncio.Event(), asyncio.Event()
+            alone: list[str] = []
+
+            async def handler(batch: Sequence[Message]) -> None:
+                if batch[0].id == plug.id:
+                    await arrived.wait()
+                elif len(batch) > 1:
+                    raise asyncio.CancelledError  # of something that it awaited
+                else:
+                    alone.append(batch[0].id)
+                    if batch[0].id == first.id:
+                        stopping.set()
+                        raise DependencyAwayError
+
+            bus = consuming(installation, handler)
+            await bus.start()
+            await bus.publish([plug])
+            await bus.publish([first, second])
+            await asyncio.sleep(0.2)
+            arrived.set()
+            await stopping.wait()
+            await bus.stop()
+            assert set(alone) == {first.id}
+            again = Consumer()
+            bus = consuming(installation, again)
+            await bus.start()
+            await until(lambda: len(again.seen) == 2)
+            await bus.stop()
+            assert again.seen == [first.id, second.id]
 
         self.play(installation, scenario)
 

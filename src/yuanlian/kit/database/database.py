@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from yuanlian.kit.errors import DependencyAwayError
+from yuanlian.kit.errors import DependencyAwayError, ServiceUnavailableError
 from yuanlian.kit.i18n import Text
 
 T = TypeVar("T")
@@ -22,9 +22,16 @@ P = ParamSpec("P")
 
 
 class DatabaseUnavailableError(DependencyAwayError):
-    """The database is away or too busy. Nothing was stored."""
+    """The database is away. Nothing was stored."""
 
     text = Text("数据库暂不可用，请稍后重试", "The database is unavailable, try again later")
+
+
+class DatabaseBusyError(ServiceUnavailableError):
+    """It took too long, or others had locked what it needs, also when it was tried again. Nothing was
+    stored; something else may well be."""
+
+    text = DatabaseUnavailableError.text
 
 
 class OutcomeUnknownError(DependencyAwayError):
@@ -63,7 +70,8 @@ class Database(Protocol):
         and then changes nothing; it may be run again when nobody knows whether it was.
 
         Raises:
-            DatabaseUnavailableError: it was not stored, also after some seconds of trying again.
+            DatabaseUnavailableError, DatabaseBusyError: it was not stored, also after some seconds of trying
+                again.
             OutcomeUnknownError: it may have been stored; a ``repeatable`` work hears this only when also
                 trying again for some seconds has not told.
         """

@@ -22,6 +22,7 @@ from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.util import greenlet_spawn
 
 from yuanlian.kit.database.database import (
+    DatabaseBusyError,
     DatabaseRefusedError,
     DatabaseUnavailableError,
     OutcomeUnknownError,
@@ -43,6 +44,7 @@ from yuanlian.kit.database.mysql_server import (
     version_of,
 )
 from yuanlian.kit.database.work import Work
+from yuanlian.kit.errors import ServiceUnavailableError
 from yuanlian.kit.tenancy.guard import TenantGuard
 
 T = TypeVar("T")
@@ -297,7 +299,11 @@ def _as_heard(error: BaseException, *, uncertain: bool = False) -> BaseException
     away = is_away(error) or isinstance(error, TimeoutError)
     if not away and code_of(error) not in TOO_LONG | CONFLICTS:
         return error
-    heard = OutcomeUnknownError() if uncertain else DatabaseUnavailableError()
+    heard: ServiceUnavailableError
+    if uncertain:
+        heard = OutcomeUnknownError()
+    else:
+        heard = DatabaseUnavailableError() if away else DatabaseBusyError()
     heard.__cause__ = error
     return heard
 

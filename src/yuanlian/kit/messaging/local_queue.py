@@ -122,6 +122,7 @@ class LocalQueue:
                 failures = 0
             except DependencyAwayError as error:
                 failures += 1
+                self._behind = True
                 pause = pause_after(failures)
                 _log.warning("queue waits", queue=self.name, error=reason(error), retry_in_s=pause)
                 await self._stopped.within(pause)
@@ -156,7 +157,9 @@ class LocalQueue:
         try:
             outcomes = await deliver(self.name, self._handler, batch)
         except DependencyAwayError:
-            self._ready.extendleft(reversed(batch))
+            # But for those that could not be given a row meanwhile: their publisher does it all again.
+            kept = [copy for copy in batch if copy.sequence is not None or copy.handed is not None]
+            self._ready.extendleft(reversed(kept))
             raise
         finally:
             self._batch = ()

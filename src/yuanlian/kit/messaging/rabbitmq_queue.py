@@ -135,15 +135,20 @@ class RabbitMqQueue:
             if len(self._ready) >= self._limit:
                 self._full.set()
 
-    async def _take_or_hold(self, batch: Sequence[Arrived]) -> None:
+    async def _take_or_hold(self, batch: Sequence[Arrived]) -> bool:
         """While what the handler needs is away, the batch stays at hand and the broker keeps the rest. A stop
-        leaves it to the broker, which also hands out again what a lost channel has brought."""
+        leaves it to the broker, which also hands out again what a lost channel has brought: then False,
+        and nothing that came later on that channel may be settled as if this had been."""
         tries = 0
-        while not await self._taken(batch):
+        while not batch[0].lane.gone():
+            if await self._taken(batch):
+                return True
             tries += 1
             await self._stopped.within(pause_after(tries))
-            if self._stopped.is_set() or batch[0].lane.gone():
-                return
+            if self._stopped.is_set():
+                return False
+        _log.info("channel lost, its batch comes again", queue=self.name, size=len(batch))
+        return False
 
     async def _taken(self, batch: Sequence[Arrived]) -> bool:
         try:
@@ -174,7 +179,8 @@ class RabbitMqQueue:
         """The one at fault goes back to the broker, which buries what it has handed out too often."""
         for one in batch:
             try:
-                await self._take_or_hold([one])
+                if not await self._take_or_hold([one]):
+                    return
             except (Exception, asyncio.CancelledError) as error:
                 if is_to_end(error):
                     raise
