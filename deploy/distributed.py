@@ -28,10 +28,10 @@ from deploy import logs
 from deploy.servers.mariadb import MariaDb
 from deploy.servers.rabbitmq import RabbitMq
 from deploy.servers.redis import Redis
-from deploy.servers.server import Server, ServerError, free_port, listens
+from deploy.servers.server import Server, ServerError, listens, quiet_ports
 
 SERVICES = ("auth", "tenant", "notification", "analytics")
-START_S = 60.0
+START_S = 120.0
 STOP_S = 15.0
 PAUSE_S = 1.0
 NAMED = {"YUANLIAN_DATABASE_URL", "YUANLIAN_BUS_URL", "YUANLIAN_CACHE_URL", "YUANLIAN_REGISTRY_URL"}
@@ -100,9 +100,9 @@ class Distributed:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
-        self.port = port or free_port()
-        self.admin_port = free_port()
-        self.ports = {name: [free_port() for _ in range((replicas or {}).get(name, 1))] for name in SERVICES}
+        self.port = port or quiet_ports(1)[0]
+        self.admin_port = quiet_ports(1)[0]
+        self.ports = {name: quiet_ports((replicas or {}).get(name, 1)) for name in SERVICES}
         self._stopping = False
         environment = {
             "YUANLIAN_JWT_SECRET": self._secret(),

@@ -49,6 +49,7 @@ def test_killed_again_and_again(
 ) -> None:
     with world.stream(goes_on=goes_on) as counts:
         for _ in range(3):
+            eventually(world.is_whole)  # each kill is of somebody at work
             for part in parts:
                 world.platform.parts[part].kill()
             time.sleep(chance.uniform(1.5, 3.0))

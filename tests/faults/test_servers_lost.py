@@ -48,8 +48,10 @@ def _stop_redis(world: World, _: random.Random) -> None:
 def _hang_redis(world: World, _: random.Random) -> None:
     """It comes back as it was: nothing but what queues have kept tells that something is missing."""
     world.installation.redis.pause()
-    time.sleep(LONG_S)
-    world.installation.redis.resume()
+    try:
+        time.sleep(LONG_S)
+    finally:
+        world.installation.redis.resume()
 
 
 def _flush_redis(world: World, chance: random.Random) -> None:
@@ -131,7 +133,7 @@ def test_what_either_tenant_service_suspends_is_refused_without_redis(world: Wor
                 with principal.socket() as board:
                     becomes("suspended")
                     with pytest.raises(ConnectionClosed) as closed:
-                        board.next("never sent", timeout=10)
+                        board.next("never sent", timeout=30)
                 assert closed.value.rcvd is not None
                 assert closed.value.rcvd.code == CloseCode.FORBIDDEN
                 assert principal.get("/api/auth/me").status == 403

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import aiormq
 import httpx
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -20,6 +21,7 @@ from tests.support.people_at_work import SETTLED_S, Board, Teacher
 from tests.support.platform import eventually
 
 from deploy.servers.server import listens
+from yuanlian.contracts.queues import QUEUES
 from yuanlian.kit.database.mysql import MysqlDatabase
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import encode
@@ -29,6 +31,8 @@ TEACHERS = ("laoshi", "laoshi_sun_02", "laoshi2", "laoshi_star_02")
 PRINCIPALS = ("yuanzhang", "yuanzhang2")
 GOES_ON = 10
 """Check-ins that are answered while what they do not need is away."""
+PAUSE_S = 15.0
+"""So long nobody may be answered then: less than any outage, more than a slow machine takes."""
 T = TypeVar("T")
 _DAYS = "SELECT tenant_id, date, student_id, class_id, state, version FROM {}"
 
@@ -43,6 +47,7 @@ class Counts:
     asked_again: int = 0
     restarts: int = 0
     resyncs: int = 0
+    longest_pause_s: float = 0.0
 
 
 class World:
@@ -59,13 +64,14 @@ class World:
         """Check-ins and open boards; in the end everything has arrived, once, where it should, and ``buries``
         deliveries are among the dead. ``goes_on``: children are checked in also while the part is away."""
         self._cases += 1
-        eventually(self._whole)  # the case before may have left a part to be started
+        self.platform.restart_ended()  # the case before may have left a part to be started
+        eventually(self.is_whole)
         counts, dead = Counts(), self.dead_letters()
         base = self.platform.public
         teachers = [Teacher(base, name, f"case{self._cases}") for name in TEACHERS]
         boards = [Board(base, name) for name in PRINCIPALS]
-        supervisor = Supervisor(self.platform)
-        threads: Sequence[threading.Thread] = [*teachers, *boards, supervisor]
+        supervisor, pulse = Supervisor(self.platform), Pulse(teachers)
+        threads: Sequence[threading.Thread] = [*teachers, *boards, supervisor, pulse]
         for thread in threads:
             thread.start()
         try:
@@ -73,17 +79,19 @@ class World:
             before = _acknowledged(teachers)
             yield counts
             counts.meanwhile = _acknowledged(teachers) - before
+            counts.longest_pause_s = round(pulse.longest_s(), 1)
             # It goes on afterwards, not only until something breaks.
             eventually(lambda: _acknowledged(teachers) > before + counts.meanwhile + 50, within=SETTLED_S)
         except BaseException:
             supervisor.close()
             raise
         finally:
+            pulse.close()
             for teacher in teachers:
                 teacher.finish()
+                self.acknowledged += teacher.acknowledged
         for teacher in teachers:
             assert not teacher.wrong, teacher.wrong
-            self.acknowledged += teacher.acknowledged
         counts.acknowledged = sum(len(teacher.acknowledged) for teacher in teachers)
         counts.asked_again = sum(teacher.away for teacher in teachers)
         try:
@@ -101,17 +109,25 @@ class World:
                 board.close()
         counts.restarts, counts.resyncs = len(supervisor.restarted), sum(board.resyncs for board in boards)
         self._verify()
-        assert not goes_on or counts.meanwhile >= GOES_ON, counts
+        assert not goes_on or (counts.meanwhile >= GOES_ON and counts.longest_pause_s < PAUSE_S), counts
         assert self.dead_letters() == dead + buries, "an outage is no message's fault"
 
-    def _whole(self) -> bool:
-        self.platform.restart_ended()
-        return all(listens(port) for ports in self.platform.ports.values() for port in ports)
+    def is_whole(self) -> bool:
+        """Whether every part is there, those that were started again included."""
+        ports = [port for ports in self.platform.ports.values() for port in ports]
+        return all(listens(port) for port in (self.platform.port, *ports))
 
     def dead_letters(self) -> int:
-        lines = self.installation.broker.control("list_queues", "--quiet", "name", "messages").splitlines()
-        found = dict(line.split("\t") for line in lines if "\t" in line)
-        return sum(int(count) for queue, count in found.items() if queue.endswith(".dead"))
+        """As the queues themselves have them: the broker's lists are some seconds old."""
+
+        async def count() -> int:
+            connection = await aiormq.connect(self.installation.broker.url)
+            channel = await connection.channel()
+            answers = [await channel.queue_declare(f"{queue}.dead", passive=True) for queue in QUEUES]
+            await connection.close()
+            return sum(answer.message_count or 0 for answer in answers)
+
+        return asyncio.run(count())
 
     def instances(self, service: str) -> list[dict[str, Any]]:
         """As the gateway has them of the registry."""
@@ -198,6 +214,32 @@ def _acknowledged(teachers: Sequence[Teacher]) -> int:
     for teacher in teachers:
         assert not teacher.wrong, teacher.wrong
     return sum(len(teacher.acknowledged) for teacher in teachers)
+
+
+class Pulse(threading.Thread):
+    """How long nobody was answered."""
+
+    def __init__(self, teachers: Sequence[Teacher]) -> None:
+        super().__init__(daemon=True)
+        self._teachers = teachers
+        self._closed = threading.Event()
+        self._longest_s = 0.0
+        self._beat_at = time.monotonic()
+
+    def run(self) -> None:
+        seen = 0
+        while not self._closed.wait(0.1):
+            now, count = time.monotonic(), sum(len(teacher.acknowledged) for teacher in self._teachers)
+            if count > seen:
+                self._longest_s = max(self._longest_s, now - self._beat_at)
+                seen, self._beat_at = count, now
+
+    def longest_s(self) -> float:
+        return max(self._longest_s, time.monotonic() - self._beat_at)
+
+    def close(self) -> None:
+        self._closed.set()
+        self.join(timeout=10)
 
 
 class Supervisor(threading.Thread):

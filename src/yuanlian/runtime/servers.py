@@ -17,6 +17,8 @@ from yuanlian.runtime.settings import PREFIX, Settings, origins
 ANSWER_S = 2.5
 """All are asked at once; whoever waits for the answer waits no longer than five seconds, and Python takes
 its part of them."""
+WORK_S = 15.0
+"""What a server that has let us in may take for all that it is asked: several dozen questions of RabbitMQ."""
 REDIS_COMMAND_S = ANSWER_S / 4
 """Of which ``Redis.check`` takes three."""
 MASK = "********"
@@ -63,7 +65,9 @@ class UnfitServerError(Exception):
         self.away = away
 
 
-Ask = Callable[[], Awaitable[str]]
+LetIn = Callable[[], None]
+"""To be called when the server has taken us for who we are."""
+Ask = Callable[[LetIn], Awaitable[str]]
 
 
 def masked(text: str) -> str:
@@ -117,10 +121,19 @@ async def refuse_unfit(settings: Settings, names: Collection[str] = tuple(_SCHEM
 
 
 async def _in_time(one: Ask) -> str | UnfitServerError:
+    is_in = False
+
+    def let_in() -> None:
+        nonlocal is_in
+        is_in = True
+        limit.reschedule(asyncio.get_running_loop().time() + WORK_S)
+
     try:
-        async with asyncio.timeout(ANSWER_S):
-            return await one()
+        async with asyncio.timeout(ANSWER_S) as limit:
+            return await one(let_in)
     except TimeoutError:
+        if is_in:
+            return UnfitServerError(f"it answers, but too slowly: not done within {WORK_S:g} s", away=True)
         return UnfitServerError(f"no answer within {ANSWER_S:g} s: are host and port right?", away=True)
     except UnfitServerError as error:
         return error
@@ -131,10 +144,10 @@ def _ask_database(settings: Settings) -> Ask:
     from yuanlian.kit.database.mysql_grants import SERVING
     from yuanlian.runtime.schema import HEAD, SchemaError, examine, outlook
 
-    async def look() -> str:
+    async def look(let_in: LetIn) -> str:
         try:
             database = MysqlDatabase(settings.database_url or "")
-            checked = await database.check(examine, within_s=ANSWER_S)
+            checked = await database.check(examine, within_s=ANSWER_S, let_in=let_in)
         except (ValueError, DatabaseRefusedError, SchemaError) as error:
             raise UnfitServerError(str(error)) from None
         for warning in checked.warnings:
@@ -155,9 +168,10 @@ def _ask_bus(settings: Settings) -> Ask:
     from yuanlian.kit.messaging.bus import BusError
     from yuanlian.kit.messaging.rabbitmq import RabbitMqBus  # its libraries only where it is used
 
-    async def look() -> str:
+    async def look(let_in: LetIn) -> str:
         try:
-            return await RabbitMqBus(settings.bus_url, SystemClock(), bindings=QUEUES, name="check").check()
+            bus = RabbitMqBus(settings.bus_url, SystemClock(), bindings=QUEUES, name="check")
+            return await bus.check(let_in)
         except (ValueError, BusError) as error:
             raise UnfitServerError(str(error)) from None
 
@@ -175,7 +189,7 @@ def _ask_registry(settings: Settings) -> Ask:
 def _ask_redis(url: str, needs: Needs) -> Ask:
     from yuanlian.kit.redis import Redis, RedisRefusedError  # its libraries only where it is used
 
-    async def look() -> str:
+    async def look(_: LetIn) -> str:
         try:
             redis = Redis(url, timeout_s=REDIS_COMMAND_S)
             try:

@@ -134,9 +134,16 @@ class MysqlDatabase:
         """
         return _in_own_loop(lambda: self._migrate(upgrade))
 
-    async def check(self, read: Callable[[Connection], T], *, within_s: float = CONNECT_S) -> Checked[T]:
+    async def check(
+        self,
+        read: Callable[[Connection], T],
+        *,
+        within_s: float = CONNECT_S,
+        let_in: Callable[[], None] = lambda: None,
+    ) -> Checked[T]:
         """What the server is, what the user may do there, and what ``read`` finds: without a lock, and on a
-        connection that cannot write.
+        connection that cannot write. ``within_s``: until it has taken the password; then ``let_in`` is
+        called.
 
         Raises:
             DatabaseRefusedError: wrong address, password, database or version, and what to do.
@@ -146,10 +153,12 @@ class MysqlDatabase:
 
         def run() -> Checked[T]:
             with engine.connect() as connection:
+                limit.reschedule(asyncio.get_running_loop().time() + WHOLE_S)
+                let_in()
                 return checked(connection, self._url.database or "", read)
 
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(within_s) as limit:
                 return await greenlet_spawn(run)
         except (SQLAlchemyError, TimeoutError) as error:
             raise refusal(error, self._url) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -139,13 +139,15 @@ class RabbitMqBus:
         """
         await self._publisher.ping()
 
-    async def check(self) -> str:
+    async def check(self, let_in: Callable[[], None] = lambda: None) -> str:
         """The broker's version and address, when the user may do all that is done here. Declares nothing.
+        ``let_in`` is called when the broker has taken the password.
 
         Raises:
             BusError: he may not, or the broker cannot be used.
         """
         link = await Link.open(self._url, f"{self._name} asks")
+        let_in()
         try:
             await refuse_lacking(link, self.bindings, self._second_ms)
         except BaseException:
