@@ -152,17 +152,19 @@ class Distributed:
         self.await_found()
 
     def await_found(self) -> None:
-        """Whom the gateway lists, it asks: until then it answers 503 for a service that listens already.
+        """Whom the gateway lists, it asks: until then it answers 503 for a service that listens already. And
+        it takes no token before it knows which have ended: then it is healthy.
 
         Raises:
-            ServerError: it does not find one.
+            ServerError: it does not get there.
         """
         deadline = time.monotonic() + START_S
-        while missing := self._not_found():
-            if self.parts["gateway"].ended or time.monotonic() > deadline:
-                tail = self.parts["gateway"].log_tail()
-                raise ServerError(f"the gateway does not find {', '.join(missing)}:\n{tail}")
-            time.sleep(0.02)
+        while lacking := self._lacking():
+            ended = [part for part in self.parts.values() if part.ended]
+            if ended or time.monotonic() > deadline:
+                tails = "\n".join(part.log_tail() for part in ended or [self.parts["gateway"]])
+                raise ServerError(f"the gateway {lacking}:\n{tails}")
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """The gateway first: what it has taken, it finishes."""
@@ -201,17 +203,26 @@ class Distributed:
                 raise ServerError(f"{name} did not start:\n{part.log_tail()}")
             time.sleep(0.02)
 
-    def _not_found(self) -> list[str]:
-        """Services of which the gateway lists not every port that was started. Instances of a platform that
-        was killed count for nothing: they stay in the registry until their life ends."""
+    def _lacking(self) -> str:
+        """Which services the gateway lists not with every port that was started; then whether it is healthy.
+        Instances of a platform that was killed count for nothing: they stay in the registry until their life
+        ends."""
+        try:
+            listed = json.loads(self._shown("/services")[1])["services"]
+            found = {name: _ports_up(listed, f"{name}-service") for name in self.ports}
+            missing = [name for name, ports in self.ports.items() if not found[name].issuperset(ports)]
+            if not missing:
+                return "" if self._shown("/health")[0] == 200 else "is not healthy, see its /health"
+        except (OSError, HTTPException, ValueError, KeyError, TypeError):
+            missing = list(self.ports)  # no answer, or none that says who is there: it is asked again
+        return f"does not find {', '.join(missing)}"
+
+    def _shown(self, page: str) -> tuple[int, bytes]:
+        """Of the gateway's admin listener."""
         with closing(HTTPConnection("127.0.0.1", self.admin_port, timeout=START_S)) as gateway:
-            try:
-                gateway.request("GET", "/services")
-                listed = json.load(gateway.getresponse())["services"]
-                found = {name: _ports_up(listed, f"{name}-service") for name in self.ports}
-            except (OSError, HTTPException, ValueError, KeyError, TypeError):
-                return list(self.ports)  # no answer, or none that says who is there: it is asked again
-        return [name for name, ports in self.ports.items() if not found[name].issuperset(ports)]
+            gateway.request("GET", page)
+            answer = gateway.getresponse()
+            return answer.status, answer.read()
 
     def _secret(self) -> str:
         path = self.directory / "jwt.secret"

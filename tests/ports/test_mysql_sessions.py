@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,9 +27,17 @@ MODES = {"STRICT_ALL_TABLES", "NO_ZERO_DATE", "NO_ZERO_IN_DATE", "ONLY_FULL_GROU
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[ManagedDatabase]:
     with using("mariadb"):
-        database = open_database(tmp_path / "sessions.db")
-        yield database
-        asyncio.run(database.close())
+        yield open_database(tmp_path / "sessions.db")
+
+
+def play(database: ManagedDatabase, scenario: Callable[[], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        try:
+            await scenario()
+        finally:
+            await database.close()  # its connections are this loop's
+
+    asyncio.run(whole())
 
 
 def settings_of(session: Session) -> tuple[set[str], tuple[object, ...]]:
@@ -47,7 +55,7 @@ def test_writes_and_reads_have_their_isolation_and_limits(database: ManagedDatab
         assert modes >= MODES
         assert others == ("REPEATABLE-READ", 1, *limits)
 
-    asyncio.run(scenario())
+    play(database, scenario)
 
 
 def test_what_does_not_fit_is_an_error_and_is_not_cut(database: ManagedDatabase) -> None:
@@ -63,6 +71,6 @@ def test_what_does_not_fit_is_an_error_and_is_not_cut(database: ManagedDatabase)
 
     database.migrate(make)
     try:
-        asyncio.run(scenario())
+        play(database, scenario)
     finally:
         database.migrate(lambda connection: connection.exec_driver_sql("DROP TABLE short"))

@@ -14,9 +14,9 @@ from yuanlian.kit.redis_needs import Needs
 from yuanlian.runtime.refusals import Refusal
 from yuanlian.runtime.settings import PREFIX, Settings, origins
 
-ANSWER_S = 2.5
-"""All are asked at once; whoever waits for the answer waits no longer than five seconds, and Python takes
-its part of them."""
+ANSWER_S = 4.0
+"""Until a server has let us in. All are asked at once; whoever waits for the answer waits no longer than five
+seconds, and Python takes its part of them."""
 WORK_S = 15.0
 """What a server that has let us in may take for all that it is asked: several dozen questions of RabbitMQ."""
 REDIS_COMMAND_S = ANSWER_S / 4

@@ -3,6 +3,7 @@ no test starts a container."""
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ def _filled(value: object) -> str:
 
 
 def _settings(part: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
     for name, value in CONTAINERS[part]["environment"].items():
         if value is not None:  # taken from the caller, who may have none
             monkeypatch.setenv(name, _filled(value))

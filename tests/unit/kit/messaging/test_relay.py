@@ -398,7 +398,8 @@ def test_a_wake_costs_a_look_to_take_and_a_look_to_delete(database: Database, ru
             await database.write(lambda session: outbox.add(session, messages(3)))
             await until_empty(database)
             await asyncio.sleep(0.05)
-            assert counted.writes <= 1 + 2 * wakes, "besides the look at the start"
+            # Besides the look at the start, and one more where the wake came before its commit was visible.
+            assert counted.writes <= 1 + 3 * wakes
         await relay.stop()
 
     run(scenario)
