@@ -37,10 +37,10 @@ from yuanlian.kit.database.mysql_server import (
     address,
     checked,
     code_of,
-    collation_of,
     is_away,
     is_refusal,
     refusal,
+    use_our_collation,
     version_of,
 )
 from yuanlian.kit.database.work import Work
@@ -243,7 +243,7 @@ class MysqlDatabase:
                 lock = f"yuanlian {self._url.database}"[:64]
                 if connection.exec_driver_sql(f"SELECT GET_LOCK(%s, {LOCK_S})", (lock,)).scalar() != 1:
                     raise DatabaseRefusedError(f"{self}: {BUSY}")
-                _use_our_collation(connection)
+                use_our_collation(connection)
                 result = upgrade(connection)
                 connection.commit()
                 return result  # the lock ends with the connection
@@ -337,16 +337,6 @@ def _note_given_up(context: ExceptionContext) -> None:
     lost = context.is_disconnect or code_of(context.original_exception) in CONFLICTS
     if lost and isinstance(attempt, _Attempt) and attempt.given_up is None:
         attempt.given_up = error
-
-
-def _use_our_collation(connection: Connection) -> None:
-    """New tables take the database's collation; a database with tables keeps its own."""
-    collation = collation_of(connection)
-    tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"
-    different = connection.exec_driver_sql("SELECT @@collation_database").scalar() != collation
-    if different and connection.exec_driver_sql(tables).scalar() == 0:
-        connection.exec_driver_sql(f"ALTER DATABASE CHARACTER SET utf8mb4 COLLATE {collation}")
-    connection.commit()
 
 
 def _in_own_loop(run: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -130,3 +130,13 @@ def collation_of(connection: Connection) -> str:
     """Compares code points, like SQLite, and does not take ``a`` for ``a `` (a client chooses event ids)."""
     maria = "mariadb" in str(connection.exec_driver_sql("SELECT VERSION()").scalar()).lower()
     return "utf8mb4_nopad_bin" if maria else "utf8mb4_0900_bin"
+
+
+def use_our_collation(connection: Connection) -> None:
+    """New tables take the database's collation; a database with tables keeps its own."""
+    collation = collation_of(connection)
+    tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"
+    different = connection.exec_driver_sql("SELECT @@collation_database").scalar() != collation
+    if different and connection.exec_driver_sql(tables).scalar() == 0:
+        connection.exec_driver_sql(f"ALTER DATABASE CHARACTER SET utf8mb4 COLLATE {collation}")
+    connection.commit()
