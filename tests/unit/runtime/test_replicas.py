@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 from tests.support.command_line import Run, run
 
+from yuanlian.runtime import replicas
 from yuanlian.runtime.replicas import FIRST_PAUSE_S, Replicas, ReplicasFailedError, commands_for
 from yuanlian.runtime.settings import Settings, UnsupportedSettingError
 from yuanlian.runtime.stopping import FORCED_S, Stop
@@ -31,6 +33,12 @@ FAILS = "exit 7"
 HANGS = "exec sleep 60"
 FOREVER_S = 3600.0
 """So long after a stop the process of the tests would be ended, too."""
+
+
+@pytest.fixture(autouse=True)
+def fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier test may have configured one that is kept, of which ``capture_logs`` hears nothing."""
+    monkeypatch.setattr(replicas, "_log", structlog.get_logger("runtime"))
 
 
 class Parent:
@@ -57,10 +65,12 @@ class Parent:
         """What is logged; when all serve."""
         with capture_logs() as logs:
             work = asyncio.create_task(self.replicas.serve())
-            await until(lambda: told(logs, "worker started") == len(self.replicas._commands))
-            yield logs
-            self.stop.ask()
-            await work
+            try:
+                await until(lambda: told(logs, "worker started") == len(self.replicas._commands))
+                yield logs
+            finally:
+                self.stop.ask()
+                await work
         assert not any(exists(pid) for _, pid, _ in self.begun)
 
 
@@ -69,7 +79,7 @@ def told(logs: list[Any], message: str) -> int:
 
 
 async def until(check: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.01)
 
@@ -157,7 +167,7 @@ def test_a_stop_does_not_wait_for_a_start(tmp_path: Path) -> None:
         work = asyncio.create_task(parent.replicas.serve())
         await until(lambda: len(parent.begun) == 2)
         parent.stop.ask()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await work
         assert not any(exists(pid) for _, pid, _ in parent.begun)
 
