@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
-START_S = 60.0
+START_S = 180.0
 STOP_S = 20.0
 QUIET = range(20_000, 32_000)
 """Ports that no outgoing connection is given: below Linux's ephemeral range, so that they are still free
