@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,14 @@ FOREVER_S = 3600.0
 
 
 @pytest.fixture(autouse=True)
-def fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An earlier test may have configured one that is kept, of which ``capture_logs`` hears nothing."""
+def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """``capture_logs`` hears nothing of a log that an earlier test made quiet, or that is kept from then."""
+    before = structlog.get_config()
+    everything = structlog.make_filtering_bound_logger(logging.NOTSET)
+    structlog.configure(wrapper_class=everything, cache_logger_on_first_use=False)
     monkeypatch.setattr(replicas, "_log", structlog.get_logger("runtime"))
+    yield
+    structlog.configure(**before)
 
 
 class Parent:
