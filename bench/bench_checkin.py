@@ -1,7 +1,7 @@
 """Durable check-ins per second through the whole corridor, beside the same work done the usual way.
 
     make bench-checkin [ARGS="--seconds 10 --connections 128 --rate 1000 --no-pin --only ours"]
-    make bench-checkin SHAPE=distributed [ARGS="--nice -15 --rate 0 --only ours"]
+    make bench-checkin SHAPE=distributed [ARGS="--nice -15 --rate 0 --only ours --connections 512"]
 
 A scratch platform is filled, started as ``yuanlian up`` and driven through its public port by a second
 process. With ``SHAPE=distributed`` it is a gateway and a process per service over MariaDB, RabbitMQ and
@@ -45,8 +45,14 @@ RESULTS = {
     "embedded": Path("bench/results/checkin.json"),
     "distributed": Path("bench/results/checkin-distributed.json"),
 }
+# How many at once a side answers best is its own affair: each is measured with all, the best of its rates
+# counts. One address may have a thousand connections, as shipped.
+AT_ONCE = {"embedded": [128], "distributed": [64, 256, 512, 900]}
 # A class of fifty has one teacher, as at a gate: distinct users as well as distinct children.
-DATASET = Dataset(tenants=50, teachers=40, classes=40, children=2_000, guardians=1)
+DATASETS = {
+    "embedded": Dataset(tenants=50, teachers=40, classes=40, children=2_000, guardians=1),
+    "distributed": Dataset(tenants=50, teachers=80, classes=80, children=4_000, guardians=1),
+}
 console = Console(width=130, highlight=False)
 
 
@@ -54,6 +60,7 @@ def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what runs is then stopped on the way out
     cores = None if options.no_pin or options.shape == "distributed" else (0, 1)
+    dataset = DATASETS[options.shape]
     environment = Environment()
     if options.shape == "distributed" and options.only != "ours":
         add_node(environment)
@@ -62,30 +69,30 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="yuanlian-bench-") as scratch:
         directory = Path(scratch)
         seconds = options.warm_up + options.seconds
-        paced_plan, *plans = _write_plans(directory, options.rate * seconds, 1 + len(options.others))
+        paced_plan, *plans = _write_plans(
+            directory, dataset, options.rate * seconds, len(options.connections)
+        )
         timing = options.seconds, options.warm_up
-        paced = Load(paced_plan, *timing, options.connections, options.rate)
-        # How many at once a peer answers best is its own affair: the best of its rates counts.
-        at_once = [options.connections, *options.others]
-        loads = [Load(plan, *timing, n) for plan, n in zip(plans, at_once, strict=True)]
+        paced = Load(paced_plan, *timing, max(options.connections), options.rate)
+        loads = [Load(plan, *timing, n) for plan, n in zip(plans, options.connections, strict=True)]
         results: list[Measured] = []
         steady: list[Measured] = []
         for contender in _contenders(options, directory, cores, environment):
             with closing(contender):
                 console.print(f"[dim]{contender.name}: filling …[/]")
-                contender.prepare(DATASET)
+                contender.prepare(dataset)
                 with contender.serving() as served:
                     if options.nice:
                         hurry([os.getpid(), *served.processes.values()], options.nice)
                     # A contender that is far from the rate would only show how long a queue can get.
                     if options.rate and contender.ours:
                         console.print(f"[dim]{contender.name}: {options.rate:g} a second …[/]")
-                        steady.append(contender.measure(served, paced, DATASET.guardians))
-                    for load in loads[:1] if contender.ours else loads:
+                        steady.append(contender.measure(served, paced, dataset.guardians))
+                    for load in loads:
                         console.print(
                             f"[dim]{contender.name}: as many as it takes, {load.connections} at once …[/]"
                         )
-                        results.append(contender.measure(served, load, DATASET.guardians))
+                        results.append(contender.measure(served, load, dataset.guardians))
                 if results[-1].outcome.failures or results[-1].wrong:
                     console.print(contender.log_tail(), markup=False)
     machine = _machine(options.shape, environment)
@@ -93,7 +100,7 @@ def main() -> int:
     if any(m.wrong or m.outcome.failures for m in results + steady):
         return 1
     if options.save:
-        _save(RESULTS[options.shape], results, steady, cores, machine)
+        _save(options.shape, results, steady, cores, machine)
     return 0
 
 
@@ -104,10 +111,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shape", choices=tuple(RESULTS), default="embedded")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--warm-up", type=float, default=2.0)
-    parser.add_argument("--connections", type=int, help="128, or 512 where many processes share the work")
-    parser.add_argument(
-        "--others", type=int, nargs="*", help="connections that the peer is measured with, too"
-    )
+    parser.add_argument("--connections", type=int, nargs="+", help="one flood with each of these at once")
     parser.add_argument("--rate", type=float, default=1000.0, help="of the paced run; 0: no paced run")
     parser.add_argument("--only", choices=("ours", "usual"), help="one side")
     parser.add_argument("--pools", type=int, nargs="+", default=[1, 5], help="pool sizes of the usual way")
@@ -117,9 +121,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--save", action="store_true", help="write it into bench/results/")
     options = parser.parse_args()
-    options.connections = options.connections or (512 if options.shape == "distributed" else 128)
-    if options.others is None:
-        options.others = [64, 256] if options.shape == "distributed" else []
+    options.connections = options.connections or AT_ONCE[options.shape]
     return options
 
 
@@ -144,16 +146,14 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def _write_plans(directory: Path, paced_requests: float, floods: int) -> list[Path]:
-    """One for the paced run, then one for each of the others. Each child is checked in once: most are in the
-    first flood, which is ours, too."""
-    first = -(-int(paced_requests) // DATASET.tenants) + 1 if paced_requests else 0
-    share = DATASET.children // 8
-    ends = [DATASET.children - share * later for later in reversed(range(floods))]
+def _write_plans(directory: Path, dataset: Dataset, paced_requests: float, floods: int) -> list[Path]:
+    """One for the paced run, then one for each flood. Each child is checked in once."""
+    first = -(-int(paced_requests) // dataset.tenants) + 1 if paced_requests else 0
+    ends = [first + (dataset.children - first) * number // floods for number in range(1, floods + 1)]
     paths = []
     for number, (begin, end) in enumerate(pairwise([0, first, *ends])):
         paths.append(directory / f"plan-{number}.msgpack")
-        paths[-1].write_bytes(msgspec.msgpack.encode(request_plan(DATASET, range(begin, end))))
+        paths[-1].write_bytes(msgspec.msgpack.encode(request_plan(dataset, range(begin, end))))
     return paths
 
 
@@ -169,7 +169,7 @@ def _npm(environment: Environment) -> dict[str, str]:
 
 
 def _save(
-    path: Path,
+    shape: str,
     results: list[Measured],
     steady: list[Measured],
     cores: tuple[int, int] | None,
@@ -178,12 +178,12 @@ def _save(
     document = {
         "machine": machine,
         "cores": cores,
-        "dataset": msgspec.to_builtins(DATASET),
+        "dataset": msgspec.to_builtins(DATASETS[shape]),
         "results": results,
         "steady": steady,
         "ratios": ratios(results),
     }
-    save(path, document)
+    save(RESULTS[shape], document)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import platform
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +29,7 @@ def describe(libraries: tuple[str, ...]) -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
+        "python": _python(),
         "sqlite": sqlite3.sqlite_version,
         **{name: version(name) for name in libraries},
     }
@@ -49,6 +50,14 @@ def _cpu_model() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def _python() -> str:
+    """A system's own is compiled with a profile of itself and linked in one piece, which makes it a tenth
+    faster than a plain build; it does not say so anywhere."""
+    return (
+        f"{platform.python_version()} ({'of the system' if sys.base_prefix == '/usr' else 'another build'})"
+    )
 
 
 def cpu_us(pid: int) -> float:
