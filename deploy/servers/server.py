@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ QUIET = range(20_000, 32_000)
 """Ports that no outgoing connection is given: below Linux's ephemeral range, so that they are still free
 when a server comes back after a stop."""
 
-_given: set[int] = set()  # by this process, which may not listen on them yet
+# By this process, which may not listen on them yet. Held by it, so that no other process on the machine
+# gives them away meanwhile: a RabbitMQ takes seconds until it listens.
+_given: dict[int, socket.socket | None] = {}
 
 
 class ServerError(RuntimeError):
@@ -75,18 +78,15 @@ class Server(ABC):
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         with self._held() as lock:
-            self._port_file.write_text(str(self.port))
-            self.prepare()
-            self.process = self._spawned(lock)
-        deadline = time.monotonic() + START_S
-        while not self.answers():
-            if self.process.poll() is not None:
-                raise ServerError(f"{self.name} ended with {self.process.returncode}: {self.log_tail()}")
-            if time.monotonic() > deadline:
+            try:
+                self._port_file.write_text(str(self.port))
+                self.prepare()
+                self.process = self._spawned(lock)
+                self._await_answer(self.process)
+                self.set_up()
+            except BaseException:
                 self.kill()
-                raise ServerError(f"{self.name} does not answer after {START_S:.0f} s: {self.log_tail()}")
-            time.sleep(0.05)
-        self.set_up()
+                raise
 
     def stop(self) -> None:
         """In order, as an operator would."""
@@ -111,6 +111,15 @@ class Server(ABC):
 
     def log_tail(self) -> str:
         return self.log.read_text(errors="replace")[-2000:]
+
+    def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_S
+        while not self.answers():
+            if process.poll() is not None:
+                raise ServerError(f"{self.name} ended with {process.returncode}: {self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.name} does not answer after {START_S:.0f} s: {self.log_tail()}")
+            time.sleep(0.05)
 
     def _spawned(self, lock: int) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
@@ -157,7 +166,7 @@ class Server(ABC):
             port = int(self._port_file.read_text())
         except (OSError, ValueError):
             return 0
-        _given.add(port)
+        _take(port)
         return port if _is_free(port) else 0
 
     def _end(self, how: signal.Signals) -> None:
@@ -180,19 +189,37 @@ def free_port() -> int:
 
 
 def quiet_ports(count: int) -> list[int]:
-    """Free ports of ``QUIET``, given to nobody else in this process.
+    """Free ports of ``QUIET``, given to nobody else in this process, nor, on Linux, in another of ours.
 
     Raises:
         ServerError: there are not so many.
     """
     found: list[int] = []
-    for port in random.sample(QUIET, 1000):
-        if port not in _given and _is_free(port):
-            _given.add(port)
-            found.append(port)
+    for port in random.sample(QUIET, len(QUIET)):
         if len(found) == count:
-            return found
-    raise ServerError("no free ports")
+            break
+        if _take(port) and _is_free(port):
+            found.append(port)
+    if len(found) < count:
+        raise ServerError("no free ports")
+    return found
+
+
+def _take(port: int) -> bool:
+    """False when it is given already. A name in Linux's abstract namespace lasts as long as the process
+    that has it, and leaves nothing behind."""
+    if port in _given:
+        return False
+    holder = None
+    if sys.platform == "linux":
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            holder.bind(f"\0yuanlian-port-{port}")
+        except OSError:
+            holder.close()
+            return False
+    _given[port] = holder
+    return True
 
 
 def _is_free(port: int) -> bool:

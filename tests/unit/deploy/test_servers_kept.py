@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import aio_pika
@@ -15,7 +19,7 @@ from tests.support import servers
 from deploy.servers.mariadb import MariaDb
 from deploy.servers.rabbitmq import RabbitMq
 from deploy.servers.redis import Redis, RedisCluster
-from deploy.servers.server import Server, ServerError
+from deploy.servers.server import Server, ServerError, quiet_ports
 
 
 def test_a_broker_of_the_next_run_has_the_messages_of_the_last(tmp_path: Path) -> None:
@@ -78,6 +82,26 @@ def test_ports_that_nobody_listens_on_yet_are_not_given_twice(tmp_path: Path) ->
     assert len(set(ports)) == len(ports)
 
 
+def test_nor_are_they_by_another_process() -> None:
+    """A RabbitMQ that takes seconds until it listens found another on its port."""
+    ports = quiet_ports(3)
+    program = f"from deploy.servers import server; server.QUIET = {ports}; print(server.quiet_ports(1))"
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "no free ports" in other.stderr, other.stdout
+
+
+def test_of_a_server_that_did_not_start_nothing_is_left(tmp_path: Path) -> None:
+    """Its ``epmd`` ran on, and whichever test came next was blamed."""
+    servers.need(RabbitMq)
+    server, before = RabbitMq(tmp_path), _children()
+    with socket.create_server(("127.0.0.1", server.port)), pytest.raises(ServerError, match="eaddrinuse"):
+        server.start()
+    assert _children() == before
+    server.start()
+    server.stop()
+    assert _children() == before
+
+
 @pytest.mark.parametrize("kind", [Redis, RabbitMq])
 def test_a_directory_has_one_server_at_a_time(tmp_path: Path, kind: type[Server]) -> None:
     """Two RabbitMQ nodes of one name would write the same files."""
@@ -106,6 +130,17 @@ def test_a_cluster_can_be_made_where_one_was(tmp_path: Path) -> None:
             assert b"cluster_size:3" in cluster.nodes[0].ask("CLUSTER", "INFO")
         finally:
             cluster.stop()
+
+
+def _children() -> set[str]:
+    """Ours, by process id; also those that have ended and nobody has asked after."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just gone
+            pid, _, rest = stat.read_text().partition(" ")
+            if rest.rpartition(")")[2].split()[1] == str(os.getpid()):
+                found.add(pid)
+    return found
 
 
 async def _publish(url: str, body: bytes) -> None:
