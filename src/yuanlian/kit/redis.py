@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -51,7 +51,12 @@ class RedisAwayError(DependencyAwayError):
 
 
 class RedisRefusedError(Exception):
-    """The server cannot be used: address, password, permission, version. The message has no secret."""
+    """The server cannot be used: address, password, permission, version. The message has no secret.
+    ``away``: nobody answers there."""
+
+    def __init__(self, reason: str, *, away: bool = False) -> None:
+        super().__init__(reason)
+        self.away = away
 
 
 class Notice(NamedTuple):
@@ -113,19 +118,21 @@ class Redis:
         )
         return answers
 
-    async def check(self, needs: Needs) -> str:
-        """The server's version, when it and every other node of a cluster let us do what we have to.
+    async def check(self, needs: Needs, let_in: Callable[[], None] = lambda: None) -> str:
+        """The server's version, when it and every other node of a cluster let us do what we have to. How
+        long a silent one is waited for is for the caller to say; ``let_in`` is called when the server has
+        taken the password.
 
         Raises:
             RedisRefusedError: it does not, or nobody answers; says what to do.
         """
         try:
-            async with asyncio.timeout(self._timeout_s * 3):
-                _refuse(await self._missing(self._url, opening(cluster=self._is_cluster)))
-                versions = _versions(await self._client.info("server"))
-                asked, heard = list(probes(needs, CHECK_CHANNEL)), list(listening(needs))
-                told = await asyncio.gather(*(self._missing(url, asked, heard) for url in self._node_urls()))
-                missing = list(dict.fromkeys(rule for rules in told for rule in rules))
+            _refuse(await self._missing(self._url, opening(cluster=self._is_cluster)))
+            let_in()
+            versions = _versions(await self._client.info("server"))
+            asked, heard = list(probes(needs, CHECK_CHANNEL)), list(listening(needs))
+            told = await asyncio.gather(*(self._missing(url, asked, heard) for url in self._node_urls()))
+            missing = list(dict.fromkeys(rule for rules in told for rule in rules))
         except (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError):
             raise RedisRefusedError("the server wants another user or password") from None
         except exceptions.RedisClusterException as error:
@@ -134,9 +141,9 @@ class Redis:
             ) from None
         except (exceptions.InvalidResponse, exceptions.ResponseError) as error:
             raise RedisRefusedError(_explained(str(error))) from None
-        except (*_AWAY_ERRORS, RedisAwayError, TimeoutError) as error:
+        except (*_AWAY_ERRORS, RedisAwayError) as error:
             reason = str(error.__cause__ or error) or "no answer in time"
-            raise RedisRefusedError(f"nothing answers there, is it running? ({reason})") from None
+            raise RedisRefusedError(f"nothing answers there, is it running? ({reason})", away=True) from None
         oldest = min(versions)
         if oldest < OLDEST_VERSION:
             raise RedisRefusedError(f"version {_dotted(oldest)} is older than {_dotted(OLDEST_VERSION)}")

@@ -68,23 +68,35 @@ async def _report(settings: Settings, options: Collection[str]) -> int:
 
 async def _ask_all(settings: Settings, options: Collection[str]) -> dict[str, str | UnfitError]:
     """In the order in which they are said. Servers are asked at once; what is here is looked at when they
-    have answered, or while they are waited for: half of the platform is imported for that."""
+    have answered, or while they are waited for."""
     named = servers.asked(settings)
     asking = asyncio.gather(servers.ask(settings, named), _found(_ask_mail(settings, options)))
     await asyncio.wait((asking,), timeout=PROMPT_S)
-    first = await _found(_ask_settings(settings))
-    file = await _found(_ask_file(settings, options)) if "database_url" not in named else None
-    routes = await _found(_ask_routes(settings))
-    certificates = await _found(_ask_certificates(settings))
+    # In a thread, because half of the platform is imported for it: here, a server that is slow would have
+    # answered in time and not been heard.
+    with_file = "database_url" not in named
+    here = await asyncio.to_thread(lambda: asyncio.run(_look_around(settings, options, with_file=with_file)))
     answers, mail = await asking
-    found: dict[str, str | UnfitError] = {"settings": first}
-    if file is not None:
-        found["database"] = file
+    found: dict[str, str | UnfitError] = {"settings": here.pop("settings")}
+    if with_file:
+        found["database"] = here.pop("database")
     for name, answer in answers.items():
         unfit = isinstance(answer, servers.UnfitServerError)
         part = "database" if name == "database_url" else name
         found[part] = UnfitError(servers.told(settings, name, answer, options)) if unfit else str(answer)
-    return found | {"routes": routes, "certificates": certificates, "mail": mail}
+    return found | here | {"mail": mail}
+
+
+async def _look_around(
+    settings: Settings, options: Collection[str], *, with_file: bool
+) -> dict[str, str | UnfitError]:
+    """What is on this machine. ``with_file``: the database is one."""
+    found = {"settings": await _found(_ask_settings(settings))}
+    if with_file:
+        found["database"] = await _found(_ask_file(settings, options))
+    found["routes"] = await _found(_ask_routes(settings))
+    found["certificates"] = await _found(_ask_certificates(settings))
+    return found
 
 
 async def _found(asking: Awaitable[str]) -> str | UnfitError:

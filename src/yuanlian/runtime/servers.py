@@ -19,8 +19,6 @@ ANSWER_S = 4.0
 seconds, and Python takes its part of them."""
 WORK_S = 15.0
 """What a server that has let us in may take for all that it is asked: several dozen questions of RabbitMQ."""
-REDIS_COMMAND_S = ANSWER_S / 4
-"""Of which ``Redis.check`` takes three."""
 MASK = "********"
 CACHE_NEEDS = Needs(
     keys={
@@ -189,15 +187,17 @@ def _ask_registry(settings: Settings) -> Ask:
 def _ask_redis(url: str, needs: Needs) -> Ask:
     from yuanlian.kit.redis import Redis, RedisRefusedError  # its libraries only where it is used
 
-    async def look(_: LetIn) -> str:
+    async def look(let_in: LetIn) -> str:
         try:
-            redis = Redis(url, timeout_s=REDIS_COMMAND_S)
+            redis = Redis(url, timeout_s=WORK_S)
             try:
-                return await redis.check(needs)
+                return await redis.check(needs, let_in)
             finally:
                 await redis.close()
-        except (ValueError, RedisRefusedError) as error:
-            raise UnfitServerError(str(error), away="nothing answers" in str(error)) from None
+        except ValueError as error:
+            raise UnfitServerError(str(error)) from None
+        except RedisRefusedError as error:
+            raise UnfitServerError(str(error), away=error.away) from None
 
     return look
 

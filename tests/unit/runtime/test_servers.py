@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 
 import pytest
-from tests.support.silence import silent
+from tests.support import servers
+from tests.support.silence import silent, slowly
 
-from yuanlian.runtime.servers import USED_BY_GATEWAYS, ServerRefusedError, ask, asked, masked, refuse_unfit
+from yuanlian.runtime.servers import (
+    USED_BY_GATEWAYS,
+    ServerRefusedError,
+    UnfitServerError,
+    ask,
+    asked,
+    masked,
+    refuse_unfit,
+)
 from yuanlian.runtime.settings import Settings
 
 
@@ -50,6 +60,19 @@ def test_a_gateway_is_not_refused_for_what_only_services_use() -> None:
     """And without Redis it does much."""
     with silent(4) as ports:
         asyncio.run(refuse_unfit(_on(ports), USED_BY_GATEWAYS))
+
+
+def test_a_redis_that_has_let_us_in_may_be_slow() -> None:
+    """Three seconds were all that it had for everything, on a machine on which it did not get them."""
+    server, names = servers.redis(), ("cache_url", "registry_url")
+
+    async def scenario() -> Mapping[str, str | UnfitServerError]:
+        async with slowly(server.port, 0.3) as port:
+            url = server.url.replace(f":{server.port}/", f":{port}/")
+            return await ask(Settings(cache_url=url, registry_url=url), names)
+
+    answers = asyncio.run(scenario())
+    assert all(re.fullmatch(r"Redis \d\.\d", str(answers[name])) for name in names), answers
 
 
 def test_servers_are_asked_at_once() -> None:
