@@ -20,9 +20,7 @@ QUIET = range(20_000, 32_000)
 """Ports that no outgoing connection is given: below Linux's ephemeral range, so that they are still free
 when a server comes back after a stop."""
 
-# By this process, which may not listen on them yet. Held by it, so that no other process on the machine
-# gives them away meanwhile: a RabbitMQ takes seconds until it listens.
-_given: dict[int, socket.socket | None] = {}
+_given: set[int] = set()  # by this process, which may not listen on them yet: a RabbitMQ takes seconds
 
 
 class ServerError(RuntimeError):
@@ -210,15 +208,14 @@ def _take(port: int) -> bool:
     that has it, and leaves nothing behind."""
     if port in _given:
         return False
-    holder = None
     if sys.platform == "linux":
-        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            holder.bind(f"\0yuanlian-port-{port}")
-        except OSError:
-            holder.close()
-            return False
-    _given[port] = holder
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as holder:
+            try:
+                holder.bind(f"\0yuanlian-port-{port}")
+            except OSError:
+                return False
+            holder.detach()  # open until the process ends
+    _given.add(port)
     return True
 
 

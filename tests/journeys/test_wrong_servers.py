@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.support import accounts, servers
 from tests.support.silence import silent
@@ -196,6 +197,19 @@ def test_a_service_starts_without_its_redis_and_says_so(tmp_path: Path, right: d
         assert "YUANLIAN_REGISTRY_URL (from: environment)" in output.read_text()
         assert _speakers(output) == {"analytics"}
     _has_no_secret(output.read_text(), settings)
+
+
+def test_a_service_shows_what_it_knows_of_its_queues(tmp_path: Path, right: dict[str, str]) -> None:
+    with _ready(tmp_path, right, "analytics") as output:
+        (ready,) = (json.loads(line) for line in output.read_text().splitlines() if ' ready"' in line)
+        shown = httpx.get(f"{ready['data']['admin']}/metrics", trust_env=False, timeout=20).text.splitlines()
+    for line in (
+        'messages_done_total{queue="analytics.queue"} 0.0',
+        'messages_dead_total{queue="outbox"} 0.0',
+        'queue_stalled_seconds{queue="analytics.queue"} 0.0',
+        "outbox_oldest_seconds 0.0",
+    ):
+        assert line in shown
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -404,6 +404,43 @@ class BusSuite:
 
         self.play(installation, scenario)
 
+    def test_what_became_of_messages_is_counted(self, installation: Installation) -> None:
+        async def scenario() -> None:
+            consumer = Consumer()
+            sent = messages(10)
+            consumer.fail_with[sent[3].id] = [ConflictError()]
+            consumer.fail_with[sent[7].id] = [OSError("down")]
+            bus = consuming(installation, consumer)
+            await bus.publish(sent)  # so that they are one batch
+            await bus.start()
+            tally = bus.tallies()["q"]
+            await until(lambda: (tally.done, tally.retried, tally.dead) == (8, 1, 1))
+            installation.advance(1000)
+            await until(lambda: (tally.done, tally.retried, tally.dead) == (9, 1, 1))
+            await bus.stop()
+
+        self.play(installation, scenario)
+
+    def test_a_queue_that_stands_still_says_for_how_long(self, installation: Installation) -> None:
+        async def scenario() -> None:
+            consumer = Outage()
+            bus = consuming(installation, consumer)
+            await bus.start()
+            tally = bus.tallies()["q"]
+            assert tally.stalled_s == 0
+            publishing = asyncio.create_task(bus.publish(messages(1)))
+            await until(lambda: consumer.refused >= 2)
+            first = tally.stalled_s
+            assert first > 0
+            await until(lambda: consumer.refused >= 3)
+            assert tally.stalled_s > first, "it counts from the first failure"
+            consumer.over = True
+            await until(lambda: tally.done == 1 and tally.stalled_s == 0)
+            await publishing
+            await bus.stop()
+
+        self.play(installation, scenario)
+
     def test_a_retry_survives_a_restart(self, installation: Installation) -> None:
         async def scenario() -> None:
             consumer = Consumer()

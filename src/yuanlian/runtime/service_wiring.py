@@ -36,7 +36,7 @@ from yuanlian.kit.observe.edge import EdgeObserver
 from yuanlian.kit.observe.health import HealthChecker
 from yuanlian.kit.observe.logs import Log
 from yuanlian.kit.observe.metrics import Metrics
-from yuanlian.runtime import listening
+from yuanlian.runtime import listening, messaging_metrics
 from yuanlian.runtime.housekeeping import keep_tidy
 from yuanlian.runtime.platform import Platform, by_prefix, mailer
 from yuanlian.runtime.registration import Registration
@@ -82,13 +82,15 @@ def service(name: str, settings: Settings, log: Log) -> Platform:
     parts = _parts(settings)
     module = _MODULES[name](parts)
     bus = _bus(parts, module)
+    relay = _relay(parts, bus)
     health = _health(parts, module, bus)
     metrics = Metrics()
+    messaging_metrics.watch(metrics, bus, relay)
     return Platform(
         database=parts.database,
         modules=(module,),
         bus=bus,
-        relay=_relay(parts, bus),
+        relay=relay,
         registration=Registration(parts.shared.registry, [module.name], host),
         websocket=None,
         observer=EdgeObserver(log, metrics, QUIET),

@@ -37,7 +37,7 @@ from yuanlian.kit.observe.metrics import Metrics
 from yuanlian.kit.realtime.memory import MemoryHub
 from yuanlian.kit.registry.memory import MemoryRegistry
 from yuanlian.kit.resilience.memory import MemoryRateLimiter
-from yuanlian.runtime import listening, routing
+from yuanlian.runtime import listening, messaging_metrics, routing
 from yuanlian.runtime.housekeeping import keep_tidy
 from yuanlian.runtime.listening import Listening, open_tls
 from yuanlian.runtime.platform import Platform, by_prefix, mailer
@@ -127,6 +127,7 @@ class _Core:
     directory: DatabaseTenantDirectory
     modules: tuple[ServiceModule, ...]
     bus: LocalBus
+    relay: Relay
     websocket: WebSocketEndpoint
     health: HealthChecker
     metrics: Metrics
@@ -148,7 +149,7 @@ class _Core:
             database=self.database,
             modules=self.modules,
             bus=self.bus,
-            relay=Relay(self.database, self.bus, self.clock),
+            relay=self.relay,
             registration=Registration(self.registry, [module.name for module in self.modules], ""),
             websocket=self.websocket,
             observer=self.observer,
@@ -182,6 +183,8 @@ def _core(settings: Settings, log: Log, proxies: TrustedProxies, quiet: tuple[st
         _Shared(database, clock, identity, client, hub, directory), issuer, revocations, mailer(settings)
     )
     bus = LocalBus(database, clock)
+    relay = Relay(database, bus, clock)
+    messaging_metrics.watch(metrics, bus, relay)
     health = HealthChecker(clock)
     for module in modules:
         client.add(module.name, module.app)
@@ -198,6 +201,7 @@ def _core(settings: Settings, log: Log, proxies: TrustedProxies, quiet: tuple[st
         directory=directory,
         modules=modules,
         bus=bus,
+        relay=relay,
         websocket=WebSocketEndpoint(
             hub,
             verifier,

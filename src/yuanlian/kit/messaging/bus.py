@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from yuanlian.kit.messaging.message import Message
+from yuanlian.kit.messaging.tally import Tally
 
 Handler = Callable[[Sequence[Message]], Awaitable[None]]
 
@@ -70,6 +71,10 @@ class Bus(Protocol):
         outbox. A slow handler holds nobody up: its queue makes the message durable instead. Calls
         may overlap; a queue gets the messages in the order of the calls.
         """
+        ...
+
+    def tallies(self) -> Mapping[str, Tally]:
+        """What became of deliveries here, by queue subscribed to."""
         ...
 
     async def start(self) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -15,6 +15,7 @@ from yuanlian.kit.messaging.hand_over import HandOver
 from yuanlian.kit.messaging.local_queue import Copy, LocalQueue
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.settlement import NewDelivery
+from yuanlian.kit.messaging.tally import Tally
 
 POLL = 5.0
 PATIENCE = 1.0
@@ -68,6 +69,9 @@ class LocalBus:
         now = self._clock.now_ms()
         async with self._order:
             await self._enqueue([NewDelivery(message, (queue,), now) for message in messages])
+
+    def tallies(self) -> Mapping[str, Tally]:
+        return {name: queue.tally for name, queue in self._queues.items()}
 
     async def start(self) -> None:
         for queue in self._queues.values():

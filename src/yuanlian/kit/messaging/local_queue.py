@@ -14,12 +14,13 @@ from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import DependencyAwayError
 from yuanlian.kit.messaging import repository
 from yuanlian.kit.messaging.bus import Subscription
-from yuanlian.kit.messaging.delivery import DONE, Delivery, deliver, reason
+from yuanlian.kit.messaging.delivery import DONE, Delivery, count, deliver, reason
 from yuanlian.kit.messaging.delivery_table import DeliveryTable
 from yuanlian.kit.messaging.hand_over import HandOver
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import StoredDelivery
 from yuanlian.kit.messaging.settlement import Buried, NewDelivery, Settlement
+from yuanlian.kit.messaging.tally import Tally
 from yuanlian.kit.messaging.waiting import Signal
 from yuanlian.kit.resilience.keeping import pause_after
 
@@ -61,6 +62,7 @@ class LocalQueue:
         patience: float,
     ) -> None:
         self.name = subscription.queue
+        self.tally = Tally()
         self._handler = subscription.handler
         self._limit = subscription.batch
         self._table = table
@@ -120,14 +122,17 @@ class LocalQueue:
             try:
                 await self._step()
                 failures = 0
+                self.tally.move()
             except DependencyAwayError as error:
                 failures += 1
+                self.tally.stall()
                 self._behind = True
                 pause = pause_after(failures)
                 _log.warning("queue waits", queue=self.name, error=reason(error), retry_in_s=pause)
                 await self._stopped.within(pause)
             except Exception:  # noqa: BLE001 - whatever it was, rows are still there and publishers told
                 failures += 1
+                self.tally.stall()
                 _log.exception("queue stands still", queue=self.name, retry_in_s=pause_after(failures))
                 self._behind = True
                 await self._stopped.within(pause_after(failures))
@@ -176,6 +181,7 @@ class LocalQueue:
                 waiting.append(copy.handed)
         if settlement:
             await self._commit(settlement, waiting)
+        count(outcomes, self.tally)
 
     async def _commit(self, settlement: Settlement, waiting: Sequence[HandOver]) -> None:
         due = settlement.next_due()
@@ -258,6 +264,7 @@ class LocalQueue:
                 malformed.buried.append(Buried(self.name, row.sequence, reason(error)))
         if malformed:
             await self._table.settle(malformed)
+            self.tally.dead += len(malformed.buried)
 
     def _retry_is_due(self) -> bool:
         return self._next_due is not None and self._next_due <= self._clock.now_ms()

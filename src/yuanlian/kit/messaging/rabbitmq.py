@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -18,6 +18,7 @@ from yuanlian.kit.messaging.rabbitmq_needs import refuse_lacking
 from yuanlian.kit.messaging.rabbitmq_parcels import addressed
 from yuanlian.kit.messaging.rabbitmq_publisher import CONFIRM_S, Publisher
 from yuanlian.kit.messaging.rabbitmq_queue import RabbitMqQueue
+from yuanlian.kit.messaging.tally import Tally
 from yuanlian.kit.messaging.waiting import Signal
 from yuanlian.kit.resilience.keeping import is_to_end, pause_after
 
@@ -97,6 +98,9 @@ class RabbitMqBus:
     async def requeue(self, queue: str, messages: Sequence[Message]) -> None:
         """Puts messages into this queue only, as if for the first time; returns when durable."""
         await self._publisher.publish([addressed(topology.DIRECT, queue, m, wanted=True) for m in messages])
+
+    def tallies(self) -> Mapping[str, Tally]:
+        return {name: queue.tally for name, queue in self._queues.items()}
 
     async def start(self) -> None:
         """Raises:

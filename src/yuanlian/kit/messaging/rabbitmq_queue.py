@@ -16,12 +16,13 @@ from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import DependencyAwayError
 from yuanlian.kit.messaging import rabbitmq_wire as wire
 from yuanlian.kit.messaging.bus import BusError, Subscription
-from yuanlian.kit.messaging.delivery import Dead, Delivery, Done, Outcome, Retry, deliver, reason
+from yuanlian.kit.messaging.delivery import Dead, Delivery, Done, Outcome, Retry, count, deliver, reason
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.rabbitmq_channel import Lane, Link, asked
 from yuanlian.kit.messaging.rabbitmq_parcels import ATTEMPT, dead_letter, retried
 from yuanlian.kit.messaging.rabbitmq_publisher import Parcel, Publisher
 from yuanlian.kit.messaging.repository import decode
+from yuanlian.kit.messaging.tally import Tally
 from yuanlian.kit.messaging.waiting import Signal
 from yuanlian.kit.resilience.keeping import is_to_end, pause_after
 
@@ -62,6 +63,7 @@ class RabbitMqQueue:
 
     def __init__(self, subscription: Subscription, publisher: Publisher, clock: Clock) -> None:
         self.name = subscription.queue
+        self.tally = Tally()
         self._handler = subscription.handler
         self._limit = subscription.batch
         self._publisher = publisher
@@ -104,6 +106,7 @@ class RabbitMqQueue:
         """Call after ``start``; returns after ``detach``, when the batch at hand is settled."""
         while not self._stopped.is_set():
             if not self._ready:
+                self.tally.move()  # what it could not settle is the broker's again
                 self._wake.clear()
                 await self._wake.within(3600)
                 continue
@@ -154,18 +157,21 @@ class RabbitMqQueue:
         try:
             await self._take(batch)
         except DependencyAwayError as error:
+            self.tally.stall()
             _log.warning("queue waits", queue=self.name, size=len(batch), error=reason(error))
             return False
         return True
 
     async def _take(self, batch: Sequence[Arrived]) -> None:
         incoming: list[Incoming] = []
+        outcomes: list[Outcome] = []
         failed: dict[int, Parcel] = {}
         for one in batch:
             try:
                 incoming.append(Incoming(decode(one.body), _attempt(one.header), one.tag))
             except Exception as error:  # noqa: BLE001 - nested too deeply, say: what cannot be read is buried
                 failed[one.tag] = self._buried(one, reason(error), 1)
+        unreadable = [Dead("unreadable")] * len(failed)
         by_tag = {one.tag: one for one in batch}
         if incoming:
             outcomes = await deliver(self.name, self._handler, incoming)
@@ -173,7 +179,8 @@ class RabbitMqQueue:
                 parcel = self._parcel(by_tag[delivery.tag], delivery, outcome)
                 if parcel is not None:
                     failed[delivery.tag] = parcel
-        await self._settle(batch, failed)
+        if await self._settle(batch, failed):
+            count([*outcomes, *unreadable], self.tally)
 
     async def _take_apart(self, batch: Sequence[Arrived]) -> None:
         """The one at fault goes back to the broker, which buries what it has handed out too often."""
@@ -185,6 +192,7 @@ class RabbitMqQueue:
                 if is_to_end(error):
                     raise
                 self._failures += 1
+                self.tally.stall()
                 pause = pause_after(self._failures)
                 _log.exception("message not settled", queue=self.name, retry_in_s=pause)
                 if not one.lane.gone():
@@ -203,11 +211,12 @@ class RabbitMqQueue:
         id_ = message.id if message is not None else str(_content(one.header).properties.message_id or "")
         return dead_letter(self.name, message, id_, one.body, why, attempts, self._clock.now_ms())
 
-    async def _settle(self, batch: Sequence[Arrived], failed: dict[int, Parcel]) -> None:
+    async def _settle(self, batch: Sequence[Arrived], failed: dict[int, Parcel]) -> bool:
+        """False when some of the batch, or all of it, comes again."""
         lane = batch[0].lane
         if lane.gone():
             _log.info("channel lost, its batch comes again", queue=self.name, size=len(batch))
-            return
+            return False
         kept = True
         if failed:
             try:
@@ -215,6 +224,7 @@ class RabbitMqQueue:
             except BusError as error:
                 kept = False
                 self._failures += 1
+                self.tally.stall()
                 _log.warning(
                     "failures not put away, they come again",
                     queue=self.name,
@@ -223,13 +233,15 @@ class RabbitMqQueue:
                     retry_in_s=pause_after(self._failures),
                 )
         if lane.gone():
-            return
+            return False
         if kept:
             self._failures = 0
+            self.tally.move()
             # Every earlier delivery on this channel has been settled by an earlier batch.
             lane.write(wire.ack_frame(lane.number, batch[-1].tag, multiple=True))
         else:
             lane.write(b"".join(_settled_alone(lane.number, one.tag, one.tag not in failed) for one in batch))
+        return kept
 
 
 def _settled_alone(channel: int, tag: int, done: bool) -> bytes:

@@ -76,6 +76,8 @@ class Relay:
         self._settled: list[int] = []
         self._error: Exception | None = None
         self._failures = 0
+        self._oldest_ms: int | None = None
+        self.buried = 0
         self._task: asyncio.Task[None] | None = None
         self._end_listening: Callable[[], None] | None = None
 
@@ -103,6 +105,12 @@ class Relay:
         self._news.set()
         await self._task
         self._task = None
+
+    @property
+    def behind_s(self) -> float:
+        """For how long the oldest message that may go has waited, by the clock of whoever wrote it; 0 when
+        none does, as far as this relay knows, or another publishes for it."""
+        return 0.0 if self._oldest_ms is None else max(self._clock.now_ms() - self._oldest_ms, 0) / 1000
 
     async def _run(self) -> None:
         while not self._stopped.is_set():
@@ -160,6 +168,7 @@ class Relay:
     async def _stand_by(self) -> None:
         """Another relay publishes what is added here."""
         self._added = self._more = False
+        self._oldest_ms = None
         self._patience = self._poll
         await self._forget_settled()
 
@@ -189,6 +198,8 @@ class Relay:
             self._settled = settled + self._settled
             raise
         self._more = len(found) >= limit
+        if after == 0:
+            self._oldest_ms = _due_ms(found[0], now) if found else None
         return [entry for entry in found if entry.sequence not in in_flight]
 
     def _window(self) -> tuple[int, int]:
@@ -255,3 +266,13 @@ class Relay:
         _log.error("outbox row cannot be sent", message_id=entry.message_id, error=why)
         now = self._clock.now_ms()
         await self._database.write(lambda session: repository.bury_outbox(session, [entry], why, now))
+        self.buried += 1
+
+
+def _due_ms(entry: OutboxEntry, now_ms: int) -> int:
+    """Since when it may be published (epoch ms)."""
+    try:
+        message = repository.decode(entry.body)
+    except msgspec.DecodeError:
+        return now_ms  # about to be buried
+    return message.timestamp + message.delay

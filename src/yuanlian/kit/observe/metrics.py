@@ -135,7 +135,8 @@ class Metrics(Collector):
         kind: Kind = "gauge",
         together: Together = "sum",
     ) -> None:
-        """Shows what ``read`` returns, by value of ``label``; asked when somebody looks. ``together``: what
+        """Shows what ``read`` returns, by value of ``label``; asked when somebody looks. A ``label`` of ""
+        makes it one number, under "". ``together``: what
         the values of several processes make; counters are always added."""
         self._watched.append(
             lambda: WatchedSnapshot(name, documentation, label, kind, together, dict(read()))
@@ -193,9 +194,9 @@ def connection_family(connections: Mapping[str, int]) -> Metric:
 
 def watched_family(watched: WatchedSnapshot) -> Metric:
     kind = CounterMetricFamily if watched.kind == "counter" else GaugeMetricFamily
-    family = kind(watched.name, watched.documentation, labels=(watched.label,))
+    family = kind(watched.name, watched.documentation, labels=(watched.label,) if watched.label else ())
     for value, number in watched.values.items():
-        family.add_metric((value,), number)
+        family.add_metric((value,) if watched.label else (), number)
     return family
 
 

@@ -55,6 +55,13 @@ async def until_empty(database: Database) -> None:
     await until(empty)
 
 
+async def until_behind(relay: Relay, seconds: float) -> None:
+    async def is_so() -> bool:
+        return relay.behind_s == seconds
+
+    await until(is_so)
+
+
 def test_an_idle_relay_is_woken_by_the_commit_and_not_by_its_poll(database: Database, run: Run) -> None:
     async def scenario() -> None:
         bus = RecordingBus(database)
@@ -122,6 +129,50 @@ def test_a_delay_is_waited_for_by_the_clock(database: Database, run: Run) -> Non
         await until_empty(database)
         await relay.stop()
         assert bus.published == ["msg_late"]
+
+    run(scenario)
+
+
+def test_how_long_the_oldest_message_has_waited_is_known(database: Database, run: Run) -> None:
+    async def scenario() -> None:
+        clock = ManualClock(1_000_000)
+        bus = RecordingBus(database)
+        bus.refuse = 10_000
+        relay = Relay(database, bus, clock, poll=0.01)
+        await relay.start()
+        assert relay.behind_s == 0
+        now = clock.now_ms()
+        sent = [
+            Message("msg_first", "t", now - 2000, "tenant_a", None),
+            Message("msg_second", "t", now, "tenant_a", None),
+        ]
+        await database.write(lambda session: outbox.add(session, sent))
+        await until_behind(relay, 2)
+        clock.advance(3000)
+        await until_behind(relay, 5)
+        bus.refuse = 0
+        await until_empty(database)
+        await until_behind(relay, 0)
+        await relay.stop()
+
+    run(scenario)
+
+
+def test_a_message_that_is_delayed_has_not_waited(database: Database, run: Run) -> None:
+    async def scenario() -> None:
+        clock = ManualClock(1_000_000)
+        bus = RecordingBus(database)
+        relay = Relay(database, bus, clock, poll=0.01)
+        await relay.start()
+        late = Message("msg_late", "t", clock.now_ms(), "tenant_a", None, delay=5000)
+        await database.write(lambda session: outbox.add(session, [late]))
+        clock.advance(4000)
+        await asyncio.sleep(0.05)
+        assert relay.behind_s == 0
+        bus.refuse = 10_000
+        clock.advance(1500)
+        await until_behind(relay, 0.5)
+        await relay.stop()
 
     run(scenario)
 
