@@ -47,6 +47,7 @@ _SCHEMES = {
     "registry_url": ("redis",),
 }
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*@")  # to the last @, which some take for part of the password
+_IN_QUERY = re.compile(r"([?&][\w-]*password=)[^&\s]*", re.IGNORECASE)  # redis-py takes it from there, too
 
 _log = structlog.get_logger("runtime")
 
@@ -70,7 +71,7 @@ Ask = Callable[[LetIn], Awaitable[str]]
 
 def masked(text: str) -> str:
     """The URLs in a text, without their passwords."""
-    return _PASSWORD.sub(rf"\1{MASK}@", text)
+    return _IN_QUERY.sub(rf"\1{MASK}", _PASSWORD.sub(rf"\1{MASK}@", text))
 
 
 def told(settings: Settings, name: str, reason: object, options: Collection[str] = ()) -> str:

@@ -29,6 +29,8 @@ from yuanlian.runtime.settings import Settings
         ("redis://:ge@heim@host:6379/0", "redis://:********@host:6379/0"),
         ("amqp://user:p:a@ss@host/", "amqp://user:********@host/"),
         ("http://a:x@one:80, http://b:y@z@two:80", "http://a:********@one:80, http://b:********@two:80"),
+        ("redis://host:6379/0?password=geheim&db=1", "redis://host:6379/0?password=********&db=1"),
+        ("redis://host/0?ssl_password=ge:he@im", "redis://host/0?ssl_password=********"),
         ("http://one:80, http://two:80", "http://one:80, http://two:80"),
         ("sqlite+aiosqlite:///data/x.db", "sqlite+aiosqlite:///data/x.db"),
     ],

@@ -26,7 +26,10 @@ _SECRET_ENDINGS = (
     "xidentity",
 )
 # Secrets that travel inside text: bearer tokens, bare JWTs, passwords in URLs.
-_SECRET_TEXT = re.compile(r"(?i:(bearer\s+))\S+|()eyJ[\w-]+\.[\w-]+\.[\w-]*|(://[^\s:/@]*:)[^\s/@]+(?=@)")
+_SECRET_TEXT = re.compile(
+    r"(?i:(bearer\s+))\S+|()eyJ[\w-]+\.[\w-]+\.[\w-]*|(://[^\s:/@]*:)[^\s/@]+(?=@)"
+    r"|(?i:([?&][\w-]*password=))[^\s&]+"
+)
 _KEY_NOISE = re.compile(r"[^a-z0-9]")
 
 
@@ -133,7 +136,7 @@ def mask(value: Any, depth: int = 6) -> Any:
 def mask_text(text: str) -> str:
     if "eyJ" not in text and "://" not in text and "earer" not in text.lower():
         return text
-    return _SECRET_TEXT.sub(lambda found: (found.group(1) or found.group(3) or "") + MASK, text)
+    return _SECRET_TEXT.sub(lambda found: "".join(group or "" for group in found.groups()) + MASK, text)
 
 
 def _is_secret(key: Any) -> bool:

@@ -128,6 +128,12 @@ def test_a_secret_inside_text_is_masked(stream: io.StringIO) -> None:
     assert lines(stream)[0]["data"]["url"] == "amqp://user:***@broker/"
 
 
+def test_so_is_a_password_among_the_options_of_an_url(stream: io.StringIO) -> None:
+    configure("x", stream=stream)
+    structlog.get_logger().info("asked", url="rediss://cache:6379/0?ssl_password=hunter2&db=1")
+    assert only(stream)["data"]["url"] == "rediss://cache:6379/0?ssl_password=***&db=1"
+
+
 class Unprintable:
     def __repr__(self) -> str:
         raise RuntimeError("no")
