@@ -74,6 +74,17 @@ class RedisCluster:
         return self.nodes[0].url + "?cluster=true"
 
     def start(self) -> None:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    def _start(self) -> None:
         for node in self.nodes:
             node.nodes_file.unlink(missing_ok=True)  # of an earlier cluster, whose slots went with its keys
             node.start()
@@ -87,10 +98,6 @@ class RedisCluster:
             if time.monotonic() > deadline:
                 raise ServerError("the cluster does not come to agree")
             time.sleep(0.1)
-
-    def stop(self) -> None:
-        for node in self.nodes:
-            node.stop()
 
 
 def _encoded(*words: str) -> bytes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import os
 import random
 import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,6 +23,9 @@ QUIET = range(20_000, 32_000)
 when a server comes back after a stop."""
 
 _given: set[int] = set()  # by this process, which may not listen on them yet: a RabbitMQ takes seconds
+_NOTE = Path(tempfile.gettempdir()) / f"yuanlian-ports-{os.getuid()}"
+"""A byte of it for each port, locked by the process that has given it: so no other process of this user does.
+The system lets the locks go with the process."""
 
 
 class ServerError(RuntimeError):
@@ -164,8 +169,7 @@ class Server(ABC):
             port = int(self._port_file.read_text())
         except (OSError, ValueError):
             return 0
-        _take(port)
-        return port if _is_free(port) else 0
+        return port if _is_free(port) and (_take(port) or port in _given) else 0
 
     def _end(self, how: signal.Signals) -> None:
         process, self.process = self.process, None
@@ -187,7 +191,7 @@ def free_port() -> int:
 
 
 def quiet_ports(count: int) -> list[int]:
-    """Free ports of ``QUIET``, given to nobody else in this process, nor, on Linux, in another of ours.
+    """Free ports of ``QUIET``, given to nobody else in this process, nor in another of this user.
 
     Raises:
         ServerError: there are not so many.
@@ -196,7 +200,7 @@ def quiet_ports(count: int) -> list[int]:
     for port in random.sample(QUIET, len(QUIET)):
         if len(found) == count:
             break
-        if _take(port) and _is_free(port):
+        if port not in _given and _is_free(port) and _take(port):
             found.append(port)
     if len(found) < count:
         raise ServerError("no free ports")
@@ -204,19 +208,21 @@ def quiet_ports(count: int) -> list[int]:
 
 
 def _take(port: int) -> bool:
-    """False when it is given already. A name in Linux's abstract namespace lasts as long as the process
-    that has it, and leaves nothing behind."""
+    """False when it is given already."""
     if port in _given:
         return False
-    if sys.platform == "linux":
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as holder:
-            try:
-                holder.bind(f"\0yuanlian-port-{port}")
-            except OSError:
-                return False
-            holder.detach()  # open until the process ends
+    try:
+        fcntl.lockf(_note(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except (BlockingIOError, PermissionError):  # by system
+        return False
     _given.add(port)
     return True
+
+
+@functools.cache
+def _note() -> int:
+    """Open until the process ends: closing it would let all its locks go."""
+    return os.open(_NOTE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _is_free(port: int) -> bool:

@@ -15,7 +15,8 @@ from yuanlian.kit.channels import Channels
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.realtime.hub import Event
 from yuanlian.kit.realtime.redis import RedisHub
-from yuanlian.kit.redis import Redis, RedisRefusedError
+from yuanlian.kit.redis import Redis
+from yuanlian.kit.redis_check import RedisRefusedError, check
 from yuanlian.kit.redis_needs import Needs, listening, opening, probes
 from yuanlian.kit.registry.redis import RedisRegistry
 from yuanlian.kit.registry.registry import Instance
@@ -49,11 +50,7 @@ def url_of(server: RedisServer) -> str:
 
 
 async def asked(url: str, needs: Needs) -> str:
-    redis = Redis(url)
-    try:
-        return await redis.check(needs)
-    finally:
-        await redis.close()
+    return await check(url, needs)
 
 
 @pytest.mark.parametrize(("name", "rule"), list(missing_rules()))
@@ -135,7 +132,7 @@ def test_a_user_with_these_permissions_can_do_all_that_is_done() -> None:
         hub, store = RedisHub(redis, channels), RedisStore(redis, channels)
         limiter = RedisRateLimiter(redis, MemoryRateLimiter(SystemClock()))
         registry = RedisRegistry(redis, channels)
-        assert (await redis.check(CACHE_NEEDS)) == (await redis.check(REGISTRY_NEEDS))
+        assert (await asked(url_of(server), CACHE_NEEDS)) == (await asked(url_of(server), REGISTRY_NEEDS))
         await channels.start()
         await hub.start()
         await registry.start()

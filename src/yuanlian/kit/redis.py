@@ -1,4 +1,4 @@
-"""Redis, alone or as a cluster: the one file that imports its driver.
+"""Redis, alone or as a cluster. Its driver is imported here and in ``redis_check``, nowhere else.
 
 What is kept here can be made again, so nobody waits long for it: a server that does not answer is left
 alone for a moment, and those who ask meanwhile hear so at once and go on without.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -23,17 +23,14 @@ from redis.backoff import NoBackoff
 
 from yuanlian.kit.errors import DependencyAwayError
 from yuanlian.kit.i18n import Text
-from yuanlian.kit.redis_needs import Needs, Probe, listening, opening, probes
 from yuanlian.kit.redis_scripts import Call, Command, Script, Source, Word, as_one
 
-OLDEST_VERSION = (7, 0)
-CHECK_CHANNEL = "yuanlian"
 MOST_COMMANDS = 64
 """Under way at once, and so connections: each has one to itself."""
 _log = structlog.get_logger("redis")
 _AWAY = Text("缓存服务暂不可用", "The cache service is not available")
 # A wrong password or a full memory is no reason to try the next server, but as little an answer.
-_AWAY_ERRORS = (
+AWAY_ERRORS = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
     exceptions.ClusterError,
@@ -50,15 +47,6 @@ class RedisAwayError(DependencyAwayError):
     text = _AWAY
 
 
-class RedisRefusedError(Exception):
-    """The server cannot be used: address, password, permission, version. The message has no secret.
-    ``away``: nobody answers there."""
-
-    def __init__(self, reason: str, *, away: bool = False) -> None:
-        super().__init__(reason)
-        self.away = away
-
-
 class Notice(NamedTuple):
     """``kind``: ``message``, or that a channel was begun or ended (``subscribe``, ``unsubscribe``)."""
 
@@ -73,7 +61,7 @@ class Redis:
     failed is not asked again."""
 
     def __init__(self, url: str, *, timeout_s: float = 1.0, rest_s: float = 0.5) -> None:
-        self._url, self._is_cluster = _without_cluster(url)
+        self._url, self._is_cluster = without_cluster(url)
         self._timeout_s = timeout_s
         self._rest_s = rest_s
         self._resting_until = 0.0
@@ -118,38 +106,6 @@ class Redis:
         )
         return answers
 
-    async def check(self, needs: Needs, let_in: Callable[[], None] = lambda: None) -> str:
-        """The server's version, when it and every other node of a cluster let us do what we have to. How
-        long a silent one is waited for is for the caller to say; ``let_in`` is called when the server has
-        taken the password.
-
-        Raises:
-            RedisRefusedError: it does not, or nobody answers; says what to do.
-        """
-        try:
-            _refuse(await self._missing(self._url, opening(cluster=self._is_cluster)))
-            let_in()
-            versions = _versions(await self._client.info("server"))
-            asked, heard = list(probes(needs, CHECK_CHANNEL)), list(listening(needs))
-            told = await asyncio.gather(*(self._missing(url, asked, heard) for url in self._node_urls()))
-            missing = list(dict.fromkeys(rule for rules in told for rule in rules))
-        except (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError):
-            raise RedisRefusedError("the server wants another user or password") from None
-        except exceptions.RedisClusterException as error:
-            raise RedisRefusedError(
-                f"no cluster answers there; for a server that is none leave ?cluster=true away ({error})"
-            ) from None
-        except (exceptions.InvalidResponse, exceptions.ResponseError) as error:
-            raise RedisRefusedError(_explained(str(error))) from None
-        except (*_AWAY_ERRORS, RedisAwayError) as error:
-            reason = str(error.__cause__ or error) or "no answer in time"
-            raise RedisRefusedError(f"nothing answers there, is it running? ({reason})", away=True) from None
-        oldest = min(versions)
-        if oldest < OLDEST_VERSION:
-            raise RedisRefusedError(f"version {_dotted(oldest)} is older than {_dotted(OLDEST_VERSION)}")
-        _refuse(missing)
-        return f"Redis {_dotted(oldest)}"
-
     async def ping(self) -> None:
         await self.execute("PING")
 
@@ -158,16 +114,10 @@ class Redis:
         self._resting_until = 0.0
 
     def listener(self) -> Listener:
-        return Listener(self._connection(random.choice(self._node_urls())), self._timeout_s)  # noqa: S311 - only spreads
+        return Listener(connection(random.choice(self._node_urls()), self._timeout_s), self._timeout_s)  # noqa: S311 - only spreads
 
     async def close(self) -> None:
         await self._client.aclose()
-
-    def _connection(self, url: str) -> Any:
-        """A client of one node, which does not reconnect by itself."""
-        # redis-py has no published type for the parameters that it passes through.
-        options: dict[str, Any] = {"socket_connect_timeout": self._timeout_s, "socket_timeout": None}
-        return _Client.from_url(url, retry=Retry(NoBackoff(), 0), **options)
 
     def _node_urls(self) -> Sequence[str]:
         # Those known so far: none before the first command.
@@ -176,30 +126,6 @@ class Redis:
         account, at, _ = parts.netloc.rpartition("@")
         places = [f"{account}{at}{node.host}:{node.port}" for node in nodes]
         return [urlunsplit((parts.scheme, place, "", parts.query, "")) for place in places] or [self._url]
-
-    async def _missing(self, url: str, said: Iterable[Probe], heard: Iterable[Probe] = ()) -> list[str]:
-        """The ACL rules that the user lacks there. ``heard``: those that begin or end listening."""
-        client = self._connection(url)
-        listener = Listener(client, self._timeout_s)
-        try:
-            asked = list(said)
-            async with client.pipeline(transaction=False) as pipe:
-                for probe in asked:
-                    pipe.execute_command(*probe.command)
-                answers = await pipe.execute(raise_on_error=False)
-            missing = [
-                p.lacks(str(a)) for p, a in zip(asked, answers, strict=True) if isinstance(a, Exception)
-            ]
-            for probe in heard:
-                begins, channel = probe.command[0] == "SUBSCRIBE", str(probe.command[1])
-                try:
-                    await (listener.subscribe if begins else listener.unsubscribe)([channel])
-                    await listener.next(self._timeout_s)
-                except exceptions.ResponseError as error:
-                    missing.append(probe.lacks(str(error)))
-        finally:
-            await listener.close()
-        return [rule for rule in missing if rule]
 
     async def _guarded(self, answer: Any) -> Any:
         loop = asyncio.get_running_loop()
@@ -211,7 +137,7 @@ class Redis:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await answer
-            except (*_AWAY_ERRORS, TimeoutError) as error:
+            except (*AWAY_ERRORS, TimeoutError) as error:
                 self._resting_until = loop.time() + self._rest_s
                 raise RedisAwayError from error
             except exceptions.RedisError as error:
@@ -235,7 +161,7 @@ class Redis:
             again = await self._pipe(source, [calls[i] for i in missing])
             for i, answer in zip(missing, again, strict=True):
                 answers[i] = answer
-        return [RedisAwayError() if isinstance(answer, _AWAY_ERRORS) else answer for answer in answers]
+        return [RedisAwayError() if isinstance(answer, AWAY_ERRORS) else answer for answer in answers]
 
     async def _pipe(self, source: Source, calls: Sequence[Call]) -> list[Any]:
         async with self._client.pipeline() as pipe:
@@ -281,7 +207,7 @@ class Listener:
         return notice if notice.kind != "pong" else None
 
     async def close(self) -> None:
-        with contextlib.suppress(*_AWAY_ERRORS):
+        with contextlib.suppress(*AWAY_ERRORS):
             await self._pubsub.aclose()  # type: ignore[no-untyped-call]
         await self._client.aclose()
 
@@ -289,7 +215,7 @@ class Listener:
         try:
             # A time-out of the driver's own would leave a half-read answer behind.
             message = await self._pubsub.get_message(timeout=timeout_s)
-        except _AWAY_ERRORS as error:
+        except AWAY_ERRORS as error:
             raise RedisAwayError from error
         if message is None:
             return None
@@ -301,35 +227,19 @@ class Listener:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await command
-        except (*_AWAY_ERRORS, TimeoutError) as error:
+        except (*AWAY_ERRORS, TimeoutError) as error:
             raise RedisAwayError from error
 
 
-def _refuse(missing: Iterable[str]) -> None:
-    rules = " ".join(dict.fromkeys(missing))
-    if rules:
-        raise RedisRefusedError(f"the user may not do all it has to, it lacks (ACL SETUSER): {rules}")
+def connection(url: str, timeout_s: float) -> Any:
+    """A client of one node, which does not reconnect by itself."""
+    # redis-py has no published type for the parameters that it passes through.
+    options: dict[str, Any] = {"socket_connect_timeout": timeout_s, "socket_timeout": None}
+    return _Client.from_url(url, retry=Retry(NoBackoff(), 0), **options)
 
 
-def _versions(answer: Any) -> list[tuple[int, ...]]:
-    """Of one server, or of each node of a cluster."""
-    servers = [answer] if "redis_version" in answer else answer.values()
-    return [tuple(int(part) for part in str(one["redis_version"]).split(".")[:2]) for one in servers]
-
-
-def _dotted(version: Iterable[int]) -> str:
-    return ".".join(str(part) for part in version)
-
-
-def _explained(error: str) -> str:
-    if "NOAUTH" in error or "HELLO must be called" in error or "Authentication required" in error:
-        return "the server wants a password: redis://:PASSWORD@HOST:PORT/0"
-    if "Protocol Error" in error:
-        return "what answers there is no Redis"
-    return error
-
-
-def _without_cluster(url: str) -> tuple[str, bool]:
+def without_cluster(url: str) -> tuple[str, bool]:
+    """The URL as the driver takes it, and whether it is of a cluster."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     cluster = query.pop("cluster", "false").lower() in ("1", "true", "yes")

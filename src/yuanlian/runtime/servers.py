@@ -19,6 +19,8 @@ ANSWER_S = 4.0
 seconds, and Python takes its part of them."""
 WORK_S = 15.0
 """What a server that has let us in may take for all that it is asked: several dozen questions of RabbitMQ."""
+REDIS_COMMAND_S = ANSWER_S * 0.9
+"""So that the node of a cluster that is silent can be named."""
 MASK = "********"
 CACHE_NEEDS = Needs(
     keys={
@@ -186,15 +188,11 @@ def _ask_registry(settings: Settings) -> Ask:
 
 
 def _ask_redis(url: str, needs: Needs) -> Ask:
-    from yuanlian.kit.redis import Redis, RedisRefusedError  # its libraries only where it is used
+    from yuanlian.kit.redis_check import RedisRefusedError, check  # its libraries only where it is used
 
     async def look(let_in: LetIn) -> str:
         try:
-            redis = Redis(url, timeout_s=WORK_S)
-            try:
-                return await redis.check(needs, let_in)
-            finally:
-                await redis.close()
+            return await check(url, needs, timeout_s=REDIS_COMMAND_S, let_in=let_in)
         except ValueError as error:
             raise UnfitServerError(str(error)) from None
         except RedisRefusedError as error:

@@ -82,14 +82,32 @@ def test_ports_that_nobody_listens_on_yet_are_not_given_twice(tmp_path: Path) ->
     assert len(set(ports)) == len(ports)
 
 
-def test_nor_are_they_by_another_process() -> None:
+def test_nor_are_they_by_another_process(tmp_path: Path) -> None:
     """A RabbitMQ that takes seconds until it listens found another on its port."""
-    ports = quiet_ports(3)
-    program = f"from deploy.servers import server; server.QUIET = {ports}; print(server.quiet_ports(1))"
+    mine = Redis(tmp_path)
+    (tmp_path / "port").write_text(f"{mine.port}")
+    ports = [*quiet_ports(3), mine.port]
+    program = (
+        "import pathlib\n"
+        "from deploy.servers import redis, server\n"
+        f"print(redis.Redis(pathlib.Path({str(tmp_path)!r})).port)\n"
+        f"server.QUIET = {ports}\n"
+        "server.quiet_ports(1)\n"
+    )
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert "no free ports" in other.stderr, other.stdout
+    assert int(other.stdout) not in ports, "another was to start where an earlier one was"
+    assert "no free ports" in other.stderr
 
 
+def test_of_a_process_that_has_ended_they_are_free_again() -> None:
+    program = "from deploy.servers import server; print(server.quiet_ports(1)[0])"
+    first = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    again = f"from deploy.servers import server; server.QUIET = [{int(first.stdout)}]; server.quiet_ports(1)"
+    second = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, timeout=60)
+    assert second.returncode == 0, second.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for children")
 def test_of_a_server_that_did_not_start_nothing_is_left(tmp_path: Path) -> None:
     """Its ``epmd`` ran on, and whichever test came next was blamed."""
     servers.need(RabbitMq)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from tests.support import servers
 from tests.support.silence import silent, slowly
 
+from deploy.servers.redis import Redis
 from yuanlian.runtime.servers import (
     USED_BY_GATEWAYS,
     ServerRefusedError,
@@ -75,6 +77,24 @@ def test_a_redis_that_has_let_us_in_may_be_slow() -> None:
 
     answers = asyncio.run(scenario())
     assert all(re.fullmatch(r"Redis \d\.\d", str(answers[name])) for name in names), answers
+
+
+def test_the_node_of_a_cluster_that_is_silent_is_named(tmp_path: Path) -> None:
+    """One that announces an address at which nobody answers had all the time for work, and no name."""
+    servers.need(Redis)
+    node = Redis(tmp_path, cluster=True)
+    node.start()
+    try:
+        with silent(1) as (port,):
+            assert node.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383") == b"+OK\r\n"
+            assert node.ask("CONFIG", "SET", "cluster-announce-port", f"{port}") == b"+OK\r\n"
+            settings = Settings(cache_url=f"{node.url}?cluster=true")
+            answer = asyncio.run(ask(settings, ["cache_url"]))["cache_url"]
+    finally:
+        node.stop()
+    assert isinstance(answer, UnfitServerError)
+    assert answer.away
+    assert f"its node 127.0.0.1:{port} does not answer" in str(answer)
 
 
 def test_servers_are_asked_at_once() -> None:
