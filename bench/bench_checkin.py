@@ -51,7 +51,7 @@ AT_ONCE = {"embedded": [128], "distributed": [64, 256, 512, 900]}
 # A class of fifty has one teacher, as at a gate: distinct users as well as distinct children.
 DATASETS = {
     "embedded": Dataset(tenants=50, teachers=40, classes=40, children=2_000, guardians=1),
-    "distributed": Dataset(tenants=50, teachers=80, classes=80, children=4_000, guardians=1),
+    "distributed": Dataset(tenants=50, teachers=100, classes=100, children=5_000, guardians=1),
 }
 console = Console(width=130, highlight=False)
 
@@ -93,12 +93,14 @@ def main() -> int:
                             f"[dim]{contender.name}: as many as it takes, {load.connections} at once …[/]"
                         )
                         results.append(contender.measure(served, load, dataset.guardians))
-                if results[-1].outcome.failures or results[-1].wrong:
+                if any(m.outcome.failures or m.wrong for m in results[-len(loads) :]):
                     console.print(contender.log_tail(), markup=False)
     machine = _machine(options.shape, environment)
     print_report(console, results, steady, cores, machine)
     if any(m.wrong or m.outcome.failures for m in results + steady):
         return 1
+    if any(m.outcome.exhausted for m in results + steady):
+        return 1  # its seconds were not full
     if options.save:
         _save(options.shape, results, steady, cores, machine)
     return 0

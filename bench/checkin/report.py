@@ -75,16 +75,18 @@ def _print_checks(console: Console, measured: Measured) -> None:
 
 
 def ratios(results: list[Measured]) -> dict[str, float]:
-    """The best of our rates by the best of theirs, whatever number at once either was reached with."""
+    """Our best by their best, figure by figure, whatever number at once either was reached with."""
     ours = [m for m in results if m.contender.startswith(OURS)]
     usual = [m for m in results if not m.contender.startswith(OURS) and m.outcome.counted]
     if not ours or not usual:
         return {}
-    best, peer = (max(side, key=lambda m: m.outcome.rate) for side in (ours, usual))
+    rate, theirs = (max(m.outcome.rate for m in side) for side in (ours, usual))
+    corridor, their_corridor = (max(m.corridor_rate for m in side) for side in (ours, usual))
+    cpu, their_cpu = (min(m.cpu_us_per_checkin for m in side) for side in (ours, usual))
     return {
-        "checkins": best.outcome.rate / peer.outcome.rate,
-        "corridor": best.corridor_rate / peer.corridor_rate,
-        "cpu": peer.cpu_us_per_checkin / best.cpu_us_per_checkin,
+        "checkins": rate / theirs,
+        "corridor": corridor / their_corridor,
+        "cpu": their_cpu / cpu,
     }
 
 

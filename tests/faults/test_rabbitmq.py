@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.ports.bus_suite import messages
+from tests.ports.bus_suite import Consumer, messages, until, until_published
 from tests.ports.rabbitmq_installation import RabbitMqInstallation
 from tests.support import servers
 from tests.support.seed import SEED
@@ -24,7 +24,7 @@ from tests.support.seed import SEED
 from deploy.servers.rabbitmq import RabbitMq
 from yuanlian.kit.errors import ConflictError
 from yuanlian.kit.messaging import inbox, outbox
-from yuanlian.kit.messaging.bus import Subscription
+from yuanlian.kit.messaging.bus import BusError, Subscription
 from yuanlian.kit.messaging.message import Message
 
 pytestmark = pytest.mark.servers
@@ -184,6 +184,36 @@ def test_the_broker_says_nothing_for_a_while(server: RabbitMq, tmp_path: Path) -
     play(server, tmp_path, fault)
 
 
+def test_while_nothing_is_consumed_metrics_and_health_say_so(server: RabbitMq, tmp_path: Path) -> None:
+    installation = RabbitMqInstallation(server, tmp_path)
+
+    async def scenario() -> None:
+        bus = installation.bus()
+        bus.subscribe(Subscription("q", ("thing.happened",), consumer := Consumer()))
+        await bus.start()
+        await bus.ping()
+        tally = bus.tallies()["q"]
+        await asyncio.to_thread(server.stop)
+        await until(lambda: tally.stalled_s > 1)
+        await asyncio.to_thread(server.start)
+        (sent,) = messages(1)
+        await until_published(bus, sent)
+        await until(lambda: sent.id in consumer.seen and tally.stalled_s == 0)
+        await bus.ping()
+        # What publishes has its connection, and still nothing is handed out.
+        await asyncio.to_thread(server.control, "set_permissions", "yuanlian", ".*", ".*", "^$")
+        installation.half_close(bus)
+        await until(lambda: tally.stalled_s > 1)
+        with pytest.raises(BusError, match="nothing is consumed of q"):
+            await bus.ping()
+        await asyncio.to_thread(server.control, "set_permissions", "yuanlian", ".*", ".*", ".*")
+        await until(lambda: tally.stalled_s == 0)
+        await bus.ping()
+        await bus.stop()
+
+    asyncio.run(scenario())
+
+
 def test_a_batch_at_hand_when_its_connection_is_lost_is_not_acknowledged_on_another(
     server: RabbitMq, tmp_path: Path
 ) -> None:
@@ -285,7 +315,7 @@ class Consuming:
 CONSUMER = """
 import asyncio, sys
 from yuanlian.kit.clock import SystemClock
-from yuanlian.kit.messaging.bus import Subscription
+from yuanlian.kit.messaging.bus import BusError, Subscription
 from yuanlian.kit.messaging.rabbitmq import RabbitMqBus
 
 async def handle(batch):

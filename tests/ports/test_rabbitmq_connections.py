@@ -10,7 +10,7 @@ from pathlib import Path
 import aiormq
 import pytest
 from structlog.testing import capture_logs
-from tests.ports.bus_suite import Consumer, ids, messages, until, until_dead
+from tests.ports.bus_suite import Consumer, ids, messages, until, until_dead, until_published
 from tests.ports.rabbitmq_installation import RabbitMqInstallation
 from tests.support import servers
 from tests.support.closing_proxy import ClosingProxy, End
@@ -18,7 +18,7 @@ from yarl import URL
 
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.errors import ConflictError
-from yuanlian.kit.messaging.bus import Bus, BusUnavailableError, Subscription
+from yuanlian.kit.messaging.bus import BusUnavailableError, Subscription
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.repository import encode
 
@@ -118,6 +118,34 @@ def test_publishing_on_a_connection_that_has_ended_its_side_fails_and_the_next_s
     play(installation, scenario)
 
 
+def test_of_a_batch_whose_failures_come_again_the_others_count_once(
+    installation: RabbitMqInstallation,
+) -> None:
+    async def scenario() -> None:
+        sent, calls = messages(10), list[list[str]]()
+
+        async def handler(batch: Sequence[Message]) -> None:
+            calls.append(ids(batch))
+            if sent[4].id in calls[-1]:
+                if len(calls) < 3:
+                    installation.half_close_publisher(bus)
+                raise ConflictError
+
+        bus = installation.bus()
+        bus.subscribe(Subscription("q", ("thing.happened",), handler))
+        await bus.publish(sent)
+        await bus.start()
+        await until_dead(installation, bus, 1)
+        tally = bus.tallies()["q"]
+        await until(lambda: tally.done == 9 and tally.stalled_s == 0)
+        assert (tally.retried, tally.dead) == (0, 1)
+        assert [sent[4].id] in calls[2:], "it came again"
+        assert sum(sent[5].id in call for call in calls) <= 2
+        await bus.stop()
+
+    play(installation, scenario)
+
+
 def test_what_nobody_expected_is_logged_and_holds_up_neither_the_queue_nor_its_batch(
     installation: RabbitMqInstallation,
 ) -> None:
@@ -171,13 +199,3 @@ def test_what_cannot_be_read_for_whatever_reason_is_buried(installation: RabbitM
         await bus.stop()
 
     play(installation, scenario)
-
-
-async def until_published(bus: Bus, message: Message) -> None:
-    while True:
-        try:
-            await bus.publish([message])
-        except BusUnavailableError:
-            await asyncio.sleep(0.02)
-        else:
-            return

@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 
 from yuanlian.kit.messaging.bus import Bus
 from yuanlian.kit.messaging.relay import Relay
+from yuanlian.kit.messaging.repository import OUTBOX
 from yuanlian.kit.messaging.tally import Tally
 from yuanlian.kit.observe.metrics import Metrics
-
-OUTBOX = "outbox"
-"""Under which ``yuanlian dead-letters`` lists what could not be published."""
 
 
 def watch(metrics: Metrics, bus: Bus, relay: Relay) -> None:
@@ -39,12 +37,10 @@ def watch(metrics: Metrics, bus: Bus, relay: Relay) -> None:
         "For how long a queue has stood still; 0 while it moves",
         "queue",
         of_queues(lambda t: t.stalled_s),
-        together="max",
     )
     metrics.watch(
         "outbox_oldest_seconds",
         "For how long the oldest message in the outbox has waited; 0 where another process publishes",
         "",
         lambda: {"": relay.behind_s},
-        together="max",
     )

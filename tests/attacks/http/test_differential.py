@@ -22,7 +22,7 @@ _CONVERSATIONS = 400
 
 @pytest.fixture(scope="module")
 def installed() -> Mapping[str, Path]:
-    """Outside the time that a test has: they may have to be fetched."""
+    """Before the half minute that a scenario has: they may have to be fetched."""
     return programs()
 
 

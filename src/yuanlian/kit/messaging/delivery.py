@@ -13,7 +13,6 @@ from yuanlian.kit.errors import AppError, DependencyAwayError
 from yuanlian.kit.ids import new_id
 from yuanlian.kit.messaging.bus import Handler
 from yuanlian.kit.messaging.message import Message
-from yuanlian.kit.messaging.tally import Tally
 
 BACKOFF_SECONDS = (1, 5, 30, 300)
 """Before the first, second, third and every later retry. CONTRACT §8."""
@@ -47,15 +46,6 @@ class Dead:
 
 Outcome = Done | Retry | Dead
 DONE = Done()
-
-
-def count(outcomes: Sequence[Outcome], tally: Tally) -> None:
-    """Once they are settled."""
-    done = outcomes.count(DONE)  # nearly always all of them
-    tally.done += done
-    if done < len(outcomes):
-        tally.retried += sum(isinstance(outcome, Retry) for outcome in outcomes)
-        tally.dead += sum(isinstance(outcome, Dead) for outcome in outcomes)
 
 
 async def deliver(queue: str, handler: Handler, deliveries: Sequence[Delivery]) -> list[Outcome]:

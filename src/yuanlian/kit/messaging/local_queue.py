@@ -14,7 +14,7 @@ from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import DependencyAwayError
 from yuanlian.kit.messaging import repository
 from yuanlian.kit.messaging.bus import Subscription
-from yuanlian.kit.messaging.delivery import DONE, Delivery, count, deliver, reason
+from yuanlian.kit.messaging.delivery import DONE, Delivery, deliver, reason
 from yuanlian.kit.messaging.delivery_table import DeliveryTable
 from yuanlian.kit.messaging.hand_over import HandOver
 from yuanlian.kit.messaging.message import Message
@@ -136,6 +136,7 @@ class LocalQueue:
                 _log.exception("queue stands still", queue=self.name, retry_in_s=pause_after(failures))
                 self._behind = True
                 await self._stopped.within(pause_after(failures))
+        self.tally.move()
         await self._stored()
         await self._store_held()
         self._ready.clear()
@@ -176,12 +177,12 @@ class LocalQueue:
                 settlement.of_row(self.name, copy.sequence, outcome, now)
             elif copy.handed is not None and outcome is DONE:
                 copy.handed.settle()
+                self.tally.done += 1
             elif copy.handed is not None:
                 settlement.of_memory(self.name, copy.message, outcome, now)
                 waiting.append(copy.handed)
         if settlement:
             await self._commit(settlement, waiting)
-        count(outcomes, self.tally)
 
     async def _commit(self, settlement: Settlement, waiting: Sequence[HandOver]) -> None:
         due = settlement.next_due()
@@ -195,6 +196,9 @@ class LocalQueue:
             raise
         for handed in waiting:
             handed.settle()
+        self.tally.done += len(settlement.finished)
+        self.tally.retried += len(settlement.postponed) + len(settlement.retried)
+        self.tally.dead += len(settlement.buried) + len(settlement.rejected)
 
     # -- what the handler does not get to in time ---------------------------------------------------
 

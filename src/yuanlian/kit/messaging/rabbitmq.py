@@ -139,9 +139,12 @@ class RabbitMqBus:
 
     async def ping(self) -> None:
         """Raises:
-        BusError: the broker cannot be used now.
+        BusError: the broker cannot be used now, or hands out nothing here.
         """
         await self._publisher.ping()
+        idle = [name for name, queue in self._queues.items() if not queue.consumes]
+        if idle and self._keeper is not None:
+            raise BusUnavailableError(f"nothing is consumed of {', '.join(idle)}")
 
     async def check(self, let_in: Callable[[], None] = lambda: None) -> str:
         """The broker's version and address, when the user may do all that is done here. Declares nothing.
@@ -185,6 +188,8 @@ class RabbitMqBus:
             try:
                 if self._link is not None and (not await self._is_lost(self._link) or self._stopped.is_set()):
                     continue
+                for queue in self._queues.values():
+                    queue.tally.stall()
                 self._link = await self._consume()
             except (Exception, asyncio.CancelledError) as error:  # whatever it was, it has to come back
                 if is_to_end(error):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import structlog
@@ -16,7 +16,7 @@ from yuanlian.kit.clock import Clock
 from yuanlian.kit.errors import DependencyAwayError
 from yuanlian.kit.messaging import rabbitmq_wire as wire
 from yuanlian.kit.messaging.bus import BusError, Subscription
-from yuanlian.kit.messaging.delivery import Dead, Delivery, Done, Outcome, Retry, count, deliver, reason
+from yuanlian.kit.messaging.delivery import DONE, Dead, Delivery, Outcome, Retry, deliver, reason
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.rabbitmq_channel import Lane, Link, asked
 from yuanlian.kit.messaging.rabbitmq_parcels import ATTEMPT, dead_letter, retried
@@ -33,6 +33,8 @@ GATHER = 0.06
 message at once, a busy one what has gathered, because a transaction of a hundred rows costs little more than
 one of ten."""
 CANCEL_S = 5.0
+QUIET_S = 5.0
+"""Within which a broker hands out again what it has got back."""
 
 _log = structlog.get_logger("bus")
 
@@ -51,6 +53,20 @@ class Incoming(Delivery):
     """A message that could be read."""
 
     tag: int = 0
+
+
+@dataclass(slots=True)
+class Failed:
+    """By delivery tag, what is to be published of the deliveries that failed."""
+
+    retried: dict[int, Parcel] = field(default_factory=dict)
+    dead: dict[int, Parcel] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.retried) + len(self.dead)
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self.retried or tag in self.dead
 
 
 class RabbitMqQueue:
@@ -99,6 +115,11 @@ class RabbitMqQueue:
                 async with asyncio.timeout(CANCEL_S):
                     await asked(lane.channel.basic_cancel(self.name))
 
+    @property
+    def consumes(self) -> bool:
+        """Whether the broker would hand something out here."""
+        return self._lane is not None and not self._lane.gone()
+
     def start(self) -> None:
         self._stopped.clear()
 
@@ -106,9 +127,9 @@ class RabbitMqQueue:
         """Call after ``start``; returns after ``detach``, when the batch at hand is settled."""
         while not self._stopped.is_set():
             if not self._ready:
-                self.tally.move()  # what it could not settle is the broker's again
                 self._wake.clear()
-                await self._wake.within(3600)
+                if not await self._wake.within(QUIET_S) and self.consumes:
+                    self.tally.move()  # whatever it stood still with, the broker has given to another
                 continue
             size = min(len(self._ready), self._limit)
             batch = [self._ready.popleft() for _ in range(size)]
@@ -125,6 +146,7 @@ class RabbitMqQueue:
                 await self._gather()
         self._ready.clear()
         self._lane = None
+        self.tally.move()
 
     async def _gather(self) -> None:
         self._full.clear()
@@ -164,23 +186,19 @@ class RabbitMqQueue:
 
     async def _take(self, batch: Sequence[Arrived]) -> None:
         incoming: list[Incoming] = []
-        outcomes: list[Outcome] = []
-        failed: dict[int, Parcel] = {}
+        failed = Failed()
         for one in batch:
             try:
                 incoming.append(Incoming(decode(one.body), _attempt(one.header), one.tag))
             except Exception as error:  # noqa: BLE001 - nested too deeply, say: what cannot be read is buried
-                failed[one.tag] = self._buried(one, reason(error), 1)
-        unreadable = [Dead("unreadable")] * len(failed)
+                failed.dead[one.tag] = self._buried(one, reason(error), 1)
         by_tag = {one.tag: one for one in batch}
         if incoming:
             outcomes = await deliver(self.name, self._handler, incoming)
             for delivery, outcome in zip(incoming, outcomes, strict=True):
-                parcel = self._parcel(by_tag[delivery.tag], delivery, outcome)
-                if parcel is not None:
-                    failed[delivery.tag] = parcel
-        if await self._settle(batch, failed):
-            count([*outcomes, *unreadable], self.tally)
+                if outcome is not DONE:
+                    self._sort(by_tag[delivery.tag], delivery, outcome, failed)
+        await self._settle(batch, failed)
 
     async def _take_apart(self, batch: Sequence[Arrived]) -> None:
         """The one at fault goes back to the broker, which buries what it has handed out too often."""
@@ -198,50 +216,54 @@ class RabbitMqQueue:
                 if not one.lane.gone():
                     one.lane.write(wire.requeue_frame(one.lane.number, one.tag))
 
-    def _parcel(self, arrived: Arrived, delivery: Incoming, outcome: Outcome) -> Parcel | None:
+    def _sort(self, one: Arrived, delivery: Incoming, outcome: Outcome, failed: Failed) -> None:
+        attempts = delivery.attempt + 1
         match outcome:
-            case Done():
-                return None
             case Retry(after_ms, why):
-                return retried(self.name, delivery.message, arrived.body, delivery.attempt + 1, after_ms, why)
+                again = retried(self.name, delivery.message, one.body, attempts, after_ms, why)
+                failed.retried[one.tag] = again
             case Dead(why):
-                return self._buried(arrived, why, delivery.attempt + 1, delivery.message)
+                failed.dead[one.tag] = self._buried(one, why, attempts, delivery.message)
 
     def _buried(self, one: Arrived, why: str, attempts: int, message: Message | None = None) -> Parcel:
         id_ = message.id if message is not None else str(_content(one.header).properties.message_id or "")
         return dead_letter(self.name, message, id_, one.body, why, attempts, self._clock.now_ms())
 
-    async def _settle(self, batch: Sequence[Arrived], failed: dict[int, Parcel]) -> bool:
-        """False when some of the batch, or all of it, comes again."""
+    async def _settle(self, batch: Sequence[Arrived], failed: Failed) -> None:
         lane = batch[0].lane
         if lane.gone():
             _log.info("channel lost, its batch comes again", queue=self.name, size=len(batch))
-            return False
-        kept = True
-        if failed:
-            try:
-                await self._publisher.publish(list(failed.values()))
-            except BusError as error:
-                kept = False
-                self._failures += 1
-                self.tally.stall()
-                _log.warning(
-                    "failures not put away, they come again",
-                    queue=self.name,
-                    size=len(failed),
-                    error=reason(error),
-                    retry_in_s=pause_after(self._failures),
-                )
+            return
+        kept = not failed or await self._put_away(failed)
         if lane.gone():
-            return False
+            return
+        self.tally.done += len(batch) - len(failed)
         if kept:
             self._failures = 0
+            self.tally.retried += len(failed.retried)
+            self.tally.dead += len(failed.dead)
             self.tally.move()
             # Every earlier delivery on this channel has been settled by an earlier batch.
             lane.write(wire.ack_frame(lane.number, batch[-1].tag, multiple=True))
         else:
             lane.write(b"".join(_settled_alone(lane.number, one.tag, one.tag not in failed) for one in batch))
-        return kept
+
+    async def _put_away(self, failed: Failed) -> bool:
+        """Where they go: then they may be acknowledged."""
+        try:
+            await self._publisher.publish([*failed.retried.values(), *failed.dead.values()])
+        except BusError as error:
+            self._failures += 1
+            self.tally.stall()
+            _log.warning(
+                "failures not put away, they come again",
+                queue=self.name,
+                size=len(failed),
+                error=reason(error),
+                retry_in_s=pause_after(self._failures),
+            )
+            return False
+        return True
 
 
 def _settled_alone(channel: int, tag: int, done: bool) -> bytes:

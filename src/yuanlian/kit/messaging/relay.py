@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -108,8 +109,8 @@ class Relay:
 
     @property
     def behind_s(self) -> float:
-        """For how long the oldest message that may go has waited, by the clock of whoever wrote it; 0 when
-        none does, as far as this relay knows, or another publishes for it."""
+        """For how long the oldest message that may go has waited: from what the clock of its writer said, to
+        what ours says. 0 when none waits, as far as this relay knows, or another relay publishes."""
         return 0.0 if self._oldest_ms is None else max(self._clock.now_ms() - self._oldest_ms, 0) / 1000
 
     async def _run(self) -> None:
@@ -125,6 +126,7 @@ class Relay:
             else:
                 await self._rest()
         await self._landed()
+        self._oldest_ms = None
         await self._forget_settled()
         if self._lease is not None:
             await self._lease.release()
@@ -199,7 +201,7 @@ class Relay:
             raise
         self._more = len(found) >= limit
         if after == 0:
-            self._oldest_ms = _due_ms(found[0], now) if found else None
+            self._oldest_ms = _oldest_ms(found, now)
         return [entry for entry in found if entry.sequence not in in_flight]
 
     def _window(self) -> tuple[int, int]:
@@ -269,10 +271,15 @@ class Relay:
         self.buried += 1
 
 
-def _due_ms(entry: OutboxEntry, now_ms: int) -> int:
-    """Since when it may be published (epoch ms)."""
-    try:
-        message = repository.decode(entry.body)
-    except msgspec.DecodeError:
-        return now_ms  # about to be buried
-    return message.timestamp + message.delay
+def _oldest_ms(found: Sequence[OutboxEntry], now_ms: int) -> int | None:
+    """Since when the oldest of them may be published (epoch ms); delayed ones come after all others."""
+    if not found:
+        return None
+    delayed = bisect_right(found, repository.AT_ONCE, key=lambda entry: entry.due_at)
+    oldest = [entry.due_at for entry in found[delayed : delayed + 1]]
+    if delayed:
+        try:
+            oldest.append(repository.decode(found[0].body).timestamp)
+        except msgspec.DecodeError:
+            oldest.append(now_ms)  # about to be buried
+    return min(oldest)

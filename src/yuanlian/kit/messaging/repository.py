@@ -39,10 +39,11 @@ class OutboxEntry(NamedTuple):
     sequence: int
     message_id: str
     body: str
+    due_at: int
 
 
 _select_outbox = (
-    select(_OUTBOX.c.sequence, _OUTBOX.c.message_id, _OUTBOX.c.body)
+    select(*(_OUTBOX.c[name] for name in OutboxEntry._fields))
     .where(_OUTBOX.c.due_at <= bindparam("now"), _OUTBOX.c.sequence > bindparam("after"))
     .order_by(_OUTBOX.c.due_at, _OUTBOX.c.sequence)
     .limit(bindparam("limit"))
@@ -66,8 +67,8 @@ def insert_outbox(session: Session, messages: Sequence[Message]) -> None:
 def next_outbox(
     session: Session, settled: Sequence[int], now_ms: int, limit: int, after: int = 0
 ) -> list[OutboxEntry]:
-    """Deletes what is settled and returns what is due next, oldest first; only what is numbered above
-    ``after``."""
+    """Deletes what is settled and returns what is due next, oldest first, those without a delay before the
+    others; only what is numbered above ``after``."""
     delete_outbox(session, settled)
     found = session.connection().execute(_select_outbox, {"now": now_ms, "after": after, "limit": limit})
     return [OutboxEntry(*row) for row in found]

@@ -135,9 +135,9 @@ class Metrics(Collector):
         kind: Kind = "gauge",
         together: Together = "sum",
     ) -> None:
-        """Shows what ``read`` returns, by value of ``label``; asked when somebody looks. A ``label`` of ""
-        makes it one number, under "". ``together``: what
-        the values of several processes make; counters are always added."""
+        """Shows what ``read`` returns, by value of ``label``; asked when somebody looks. Without a label
+        (``""``) it is one number, found under ``""``. ``together``: what the values of several processes
+        make; counters are always added."""
         self._watched.append(
             lambda: WatchedSnapshot(name, documentation, label, kind, together, dict(read()))
         )

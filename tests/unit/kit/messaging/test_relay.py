@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 from tests.unit.kit.messaging.store import Run, effects, ids, in_outbox, leave_effect, messages, until
 
@@ -20,7 +20,7 @@ from yuanlian.kit.messaging.lease import RelayLease
 from yuanlian.kit.messaging.local import LocalBus
 from yuanlian.kit.messaging.message import Message
 from yuanlian.kit.messaging.relay import Relay
-from yuanlian.kit.messaging.tables import OutboxRow
+from yuanlian.kit.messaging.tables import OutboxRow, RelayLeaseRow
 
 NEVER = 3600.0
 T = TypeVar("T")
@@ -172,7 +172,12 @@ def test_a_message_that_is_delayed_has_not_waited(database: Database, run: Run) 
         bus.refuse = 10_000
         clock.advance(1500)
         await until_behind(relay, 0.5)
+        new = Message("msg_new", "t", clock.now_ms(), "tenant_a", None)
+        await database.write(lambda session: outbox.add(session, [new]))
+        clock.advance(1000)
+        await until_behind(relay, 1.5)  # one that may go at once is read before it, and does not hide it
         await relay.stop()
+        assert relay.behind_s == 0
 
     run(scenario)
 
@@ -497,6 +502,25 @@ def test_of_two_relays_with_a_lease_one_publishes_and_the_other_takes_over(
         assert second.published == ids(after)
         assert first.published == ids(before)
         await relays[1].stop()
+
+    run(scenario)
+
+
+def test_a_relay_that_stands_by_does_not_know_how_old_the_oldest_message_is(
+    database: Database, run: Run
+) -> None:
+    async def scenario() -> None:
+        bus, clock = RecordingBus(database), ManualClock(1_000_000)
+        bus.refuse = 10_000
+        relay = Relay(database, bus, clock, poll=0.01, lease=RelayLease(database, ttl_s=0.3))
+        await relay.start()
+        sent = Message("msg", "t", clock.now_ms() - 7000, "tenant_a", None)
+        await database.write(lambda session: outbox.add(session, [sent]))
+        await until_behind(relay, 7)
+        lost = update(RelayLeaseRow).values(owner="another", beat=RelayLeaseRow.beat + 1)
+        await database.write(lambda session: session.execute(lost))
+        await until_behind(relay, 0)
+        await relay.stop()
 
     run(scenario)
 
