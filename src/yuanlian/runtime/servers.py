@@ -14,7 +14,7 @@ from yuanlian.kit.redis_needs import Needs
 from yuanlian.runtime.refusals import Refusal
 from yuanlian.runtime.settings import PREFIX, Settings, origins
 
-ANSWER_S = 4.0
+ANSWER_S = 3.5
 """Until a server has let us in. All are asked at once; whoever waits for the answer waits no longer than five
 seconds, and Python takes its part of them."""
 WORK_S = 15.0
