@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -74,20 +75,21 @@ class RedisCluster:
         return self.nodes[0].url + "?cluster=true"
 
     def start(self) -> None:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
+        with contextlib.ExitStack() as started:
+            for node in self.nodes:
+                node.nodes_file.unlink(
+                    missing_ok=True
+                )  # of an earlier cluster, whose slots went with its keys
+                node.start()
+                started.callback(node.stop)
+            self._put_together()
+            started.pop_all()
 
     def stop(self) -> None:
         for node in self.nodes:
             node.stop()
 
-    def _start(self) -> None:
-        for node in self.nodes:
-            node.nodes_file.unlink(missing_ok=True)  # of an earlier cluster, whose slots went with its keys
-            node.start()
+    def _put_together(self) -> None:
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         create = ["redis-cli", "-a", PASSWORD, "--no-auth-warning", "--cluster", "create", *addresses]
         done = subprocess.run([*create, "--cluster-yes"], capture_output=True, text=True, timeout=60)

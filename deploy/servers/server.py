@@ -24,8 +24,8 @@ when a server comes back after a stop."""
 
 _given: set[int] = set()  # by this process, which may not listen on them yet: a RabbitMQ takes seconds
 _NOTE = Path(tempfile.gettempdir()) / f"yuanlian-ports-{os.getuid()}"
-"""A byte of it for each port, locked by the process that has given it: so no other process of this user does.
-The system lets the locks go with the process."""
+"""A byte of it for each port, locked by the process that has given it, so that no other process of this user
+does that knows the same directory for temporary files. The system lets the locks go with the process."""
 
 
 class ServerError(RuntimeError):
@@ -211,8 +211,9 @@ def _take(port: int) -> bool:
     """False when it is given already."""
     if port in _given:
         return False
+    note = _note()
     try:
-        fcntl.lockf(_note(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        fcntl.lockf(note, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except (BlockingIOError, PermissionError):  # by system
         return False
     _given.add(port)
@@ -221,8 +222,15 @@ def _take(port: int) -> bool:
 
 @functools.cache
 def _note() -> int:
-    """Open until the process ends: closing it would let all its locks go."""
-    return os.open(_NOTE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """Open until the process ends: closing it would let all its locks go.
+
+    Raises:
+        ServerError: it cannot be opened.
+    """
+    try:
+        return os.open(_NOTE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ServerError(f"no port can be given without {_NOTE}: {error.strerror}") from None
 
 
 def _is_free(port: int) -> bool:

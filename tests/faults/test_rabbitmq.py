@@ -315,7 +315,7 @@ class Consuming:
 CONSUMER = """
 import asyncio, sys
 from yuanlian.kit.clock import SystemClock
-from yuanlian.kit.messaging.bus import BusError, Subscription
+from yuanlian.kit.messaging.bus import Subscription
 from yuanlian.kit.messaging.rabbitmq import RabbitMqBus
 
 async def handle(batch):

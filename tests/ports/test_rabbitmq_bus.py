@@ -277,7 +277,8 @@ class TestRabbitMqBus(BusSuite):
             await bus.start()
             await until(lambda: consumer.seen == ids([*sent, *more]))
             (dead,) = await until_dead(installation, bus, 1)
-            assert (bus.tallies()["q"].done, bus.tallies()["q"].dead) == (3, 1)
+            tally = bus.tallies()["q"]
+            await until(lambda: (tally.done, tally.dead) == (3, 1))
             assert dead.body == body.decode(errors="replace")
             assert await installation.dead_letters(bus).replay([dead.id]) == 0
             await bus.stop()

@@ -9,12 +9,17 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from redis import exceptions
+from redis.utils import str_if_bytes
 
 from yuanlian.kit.redis import AWAY_ERRORS, Listener, RedisAwayError, connection, without_cluster
 from yuanlian.kit.redis_needs import Needs, Probe, listening, opening, probes
 
 OLDEST_VERSION = (7, 0)
 CHANNEL = "yuanlian"
+SLOTS = 16384
+NODES_S = 1.0
+WORK_S = 60.0
+"""For one answer of those that have let us in, unless the caller ends it sooner."""
 
 Version = tuple[int, ...]
 
@@ -31,23 +36,27 @@ class RedisRefusedError(Exception):
 async def check(
     url: str, needs: Needs, *, timeout_s: float = 1.0, let_in: Callable[[], None] = lambda: None
 ) -> str:
-    """The version, when the server and every other master of a cluster let us do what we have to. Each is
-    waited for ``timeout_s`` until it has taken the password; when all have, ``let_in`` is called, and the
-    rest takes as long as the caller gives it.
+    """The version, when the server and every other master of a cluster let us do what we have to. Until
+    they have taken the password they are waited for ``timeout_s`` altogether, the others of a cluster at
+    least for a second of it; ``let_in`` is called when the first has. The rest takes as long as the caller
+    gives it.
 
     Raises:
         RedisRefusedError: it does not, or nobody answers; says what to do.
         ValueError: this is no URL of a Redis.
     """
     address, is_cluster = without_cluster(url)
+    now = asyncio.get_running_loop().time
+    end = now() + timeout_s
     try:
-        versions = [await _opened(address, timeout_s, is_cluster)]
+        versions = [await _opened(address, timeout_s, is_cluster=is_cluster)]
+        let_in()
         nodes: Sequence[str] = [address]
         if is_cluster:
-            nodes = await _masters(address, timeout_s)
-            versions = await asyncio.gather(*(_node_opened(node, timeout_s) for node in nodes))
-        let_in()
-        told = await asyncio.gather(*(_lacking(node, needs, timeout_s) for node in nodes))
+            nodes = await _masters(address, max(end - now(), NODES_S))
+            left_s = max(end - now(), NODES_S)
+            versions = await asyncio.gather(*(_node_opened(node, left_s) for node in nodes))
+        told = await asyncio.gather(*(_lacking(node, needs) for node in nodes))
     except (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError):
         raise RedisRefusedError("the server wants another user or password") from None
     except exceptions.RedisClusterException as error:
@@ -65,7 +74,7 @@ async def check(
     return f"Redis {_dotted(oldest)}"
 
 
-async def _opened(url: str, timeout_s: float, is_cluster: bool) -> Version:
+async def _opened(url: str, timeout_s: float, *, is_cluster: bool) -> Version:
     """Raises:
     RedisRefusedError: what comes before everything else is not allowed.
     """
@@ -80,32 +89,41 @@ async def _opened(url: str, timeout_s: float, is_cluster: bool) -> Version:
 
 async def _node_opened(url: str, timeout_s: float) -> Version:
     """Raises:
-    RedisRefusedError: names the node if it does not answer.
+    RedisRefusedError: names the node.
     """
+    node = urlsplit(url).netloc.rpartition("@")[2]
     try:
         return await _opened(url, timeout_s, is_cluster=True)
     except exceptions.AuthenticationError:
-        raise
+        raise RedisRefusedError(f"its node {node} wants another user or password") from None
+    except RedisRefusedError as error:
+        raise RedisRefusedError(f"its node {node}: {error}") from None
     except AWAY_ERRORS as error:
-        node = urlsplit(url).netloc.rpartition("@")[2]
         reason = f"its node {node} does not answer: is that the address at which we reach it? ({_why(error)})"
         raise RedisRefusedError(reason, away=True) from None
 
 
 async def _masters(url: str, timeout_s: float) -> Sequence[str]:
-    """As the server announces them. The driver would find them, too, and at once ask one of them for more."""
+    """As the server announces them. The driver would find them, too, and at once ask one of them for more.
+
+    Raises:
+        RedisRefusedError: they do not serve all slots.
+    """
     client = connection(url, timeout_s)
     try:
         async with asyncio.timeout(timeout_s):
-            slots = await client.execute_command("CLUSTER SLOTS")
+            answer = await client.execute_command("CLUSTER SLOTS")
     except exceptions.ResponseError as error:
         raise exceptions.RedisClusterException(str(error)) from None
     finally:
         await client.aclose()
-    # One that does not know its own address leaves it out.
-    own = urlsplit(url).hostname or ""
-    places = {((host or b"").decode() or own, port) for _, _, (host, port, *_), *_ in slots}
-    return [_at(url, host, port) for host, port in sorted(places)]
+    ranges = {(begin, end): (str_if_bytes(host), port) for begin, end, (host, port, *_), *_ in answer}
+    if sum(end - begin + 1 for begin, end in ranges) < SLOTS:
+        raise RedisRefusedError(
+            f"the cluster does not serve all its {SLOTS} slots: redis-cli --cluster check"
+        )
+    own = urlsplit(url).hostname or ""  # one that does not know its own address leaves it out
+    return [_at(url, host or own, port) for host, port in sorted(set(ranges.values()))]
 
 
 def _at(url: str, host: str, port: int) -> str:
@@ -115,17 +133,17 @@ def _at(url: str, host: str, port: int) -> str:
     return urlunsplit((parts.scheme, f"{account}{at}{place}:{port}", "", parts.query, ""))
 
 
-async def _lacking(url: str, needs: Needs, timeout_s: float) -> list[str]:
+async def _lacking(url: str, needs: Needs) -> list[str]:
     """The ACL rules that the user lacks there."""
-    client = connection(url, timeout_s)
-    listener = Listener(client, timeout_s)
+    client = connection(url, WORK_S)
+    listener = Listener(client, WORK_S)
     try:
         missing = await _missing(client, probes(needs, CHANNEL))
         for probe in listening(needs):
             begins, channel = probe.command[0] == "SUBSCRIBE", str(probe.command[1])
             try:
                 await (listener.subscribe if begins else listener.unsubscribe)([channel])
-                await listener.next(timeout_s)
+                await listener.next(WORK_S)
             except exceptions.ResponseError as error:
                 missing.append(probe.lacks(str(error)) or "")
     finally:

@@ -73,7 +73,7 @@ Ask = Callable[[LetIn], Awaitable[str]]
 
 def masked(text: str) -> str:
     """The URLs in a text, without their passwords."""
-    return _IN_QUERY.sub(rf"\1{MASK}", _PASSWORD.sub(rf"\1{MASK}@", text))
+    return _PASSWORD.sub(rf"\1{MASK}@", _IN_QUERY.sub(rf"\1{MASK}", text))
 
 
 def told(settings: Settings, name: str, reason: object, options: Collection[str] = ()) -> str:

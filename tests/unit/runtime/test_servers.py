@@ -32,7 +32,7 @@ from yuanlian.runtime.settings import Settings
         ("amqp://user:p:a@ss@host/", "amqp://user:********@host/"),
         ("http://a:x@one:80, http://b:y@z@two:80", "http://a:********@one:80, http://b:********@two:80"),
         ("redis://host:6379/0?password=geheim&db=1", "redis://host:6379/0?password=********&db=1"),
-        ("redis://host/0?ssl_password=ge:he@im", "redis://host/0?ssl_password=********"),
+        ("redis://host:6379/0?ssl_password=ge:he@im", "redis://host:6379/0?ssl_password=********"),
         ("http://one:80, http://two:80", "http://one:80, http://two:80"),
         ("sqlite+aiosqlite:///data/x.db", "sqlite+aiosqlite:///data/x.db"),
     ],
@@ -95,6 +95,24 @@ def test_the_node_of_a_cluster_that_is_silent_is_named(tmp_path: Path) -> None:
     assert isinstance(answer, UnfitServerError)
     assert answer.away
     assert f"its node 127.0.0.1:{port} does not answer" in str(answer)
+
+
+def test_a_cluster_that_does_not_serve_all_its_slots_is_told_of(tmp_path: Path) -> None:
+    """One that nobody has put together yet has none, and then there was no server to ask for its version."""
+    servers.need(Redis)
+    node = Redis(tmp_path, cluster=True)
+    node.start()
+    try:
+        settings = Settings(cache_url=f"{node.url}?cluster=true")
+        for command in (["PING"], ["CLUSTER", "ADDSLOTSRANGE", "0", "100"]):
+            node.ask(*command)
+            answer = asyncio.run(ask(settings, ["cache_url"]))["cache_url"]
+            assert isinstance(answer, UnfitServerError)
+            assert "does not serve all its 16384 slots" in str(answer)
+        node.ask("CLUSTER", "ADDSLOTSRANGE", "101", "16383")
+        assert str(asyncio.run(ask(settings, ["cache_url"]))["cache_url"]).startswith("Redis ")
+    finally:
+        node.stop()
 
 
 def test_servers_are_asked_at_once() -> None:
