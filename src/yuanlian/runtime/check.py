@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from yuanlian.kit.clock import SystemClock
 from yuanlian.runtime import servers
 from yuanlian.runtime.console import console, say, table
+from yuanlian.runtime.host_names import UnknownHostError, host_of, look_up
 from yuanlian.runtime.settings import (
     PREFIX,
     Settings,
@@ -180,14 +181,18 @@ async def _ask_mail(settings: Settings, options: Collection[str]) -> str:
 
     limit = servers.ANSWER_S
     try:
-        mailer = SmtpMailer(settings.smtp_url.get_secret_value(), timeout=limit)
+        url = settings.smtp_url.get_secret_value()
+        mailer = SmtpMailer(url, timeout=limit)
         async with asyncio.timeout(limit):
+            host = host_of(url)
+            if host:
+                await look_up(host)
             await mailer.ping()
     except TimeoutError:
         raise UnfitError(
             servers.told(settings, "smtp_url", f"no answer within {limit:g} s", options)
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, UnknownHostError) as error:
         reason = str(error) or type(error).__name__
         raise UnfitError(servers.told(settings, "smtp_url", reason, options)) from None
     return "the server lets us in"

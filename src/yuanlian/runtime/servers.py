@@ -11,6 +11,7 @@ import structlog
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.database import DatabaseRefusedError
 from yuanlian.kit.redis_needs import Needs
+from yuanlian.runtime.host_names import UnknownHostError, host_of, look_up
 from yuanlian.runtime.refusals import Refusal
 from yuanlian.runtime.settings import PREFIX, Settings, origins
 
@@ -98,7 +99,7 @@ async def ask(settings: Settings, names: Iterable[str]) -> Mapping[str, str | Un
     """All at once: what each is, or what is wrong with it."""
     # Drivers are imported before anybody's time begins.
     asks = {name: _ASKS[name](settings) for name in names}
-    answers = await asyncio.gather(*map(_in_time, asks.values()))
+    answers = await asyncio.gather(*(_in_time(one, getattr(settings, name)) for name, one in asks.items()))
     return dict(zip(asks, answers, strict=True))
 
 
@@ -121,8 +122,8 @@ async def refuse_unfit(settings: Settings, names: Collection[str] = tuple(_SCHEM
         raise ServerRefusedError("\n".join(refused))
 
 
-async def _in_time(one: Ask) -> str | UnfitServerError:
-    is_in = False
+async def _in_time(one: Ask, url: str) -> str | UnfitServerError:
+    is_found = is_in = False
 
     def let_in() -> None:
         nonlocal is_in
@@ -131,11 +132,21 @@ async def _in_time(one: Ask) -> str | UnfitServerError:
 
     try:
         async with asyncio.timeout(ANSWER_S) as limit:
+            host = host_of(url)
+            if host:
+                await look_up(host)
+            is_found = True
             return await one(let_in)
     except TimeoutError:
         if is_in:
             return UnfitServerError(f"it answers, but too slowly: not done within {WORK_S:g} s", away=True)
-        return UnfitServerError(f"no answer within {ANSWER_S:g} s: are host and port right?", away=True)
+        if is_found:
+            return UnfitServerError(f"no answer within {ANSWER_S:g} s: are host and port right?", away=True)
+        return UnfitServerError(
+            f"no address of its host within {ANSWER_S:g} s: does the name server answer?", away=True
+        )
+    except UnknownHostError as error:
+        return UnfitServerError(str(error), away=True)
     except UnfitServerError as error:
         return error
 

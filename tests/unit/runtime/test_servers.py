@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import servers
@@ -64,6 +67,45 @@ def test_a_gateway_is_not_refused_for_what_only_services_use() -> None:
     """And without Redis it does much."""
     with silent(4) as ports:
         asyncio.run(refuse_unfit(_on(ports), USED_BY_GATEWAYS))
+
+
+def test_a_name_server_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal was known, and then the process lasted as long as the system's resolver tried."""
+    tried, over, waited_out = threading.Event(), threading.Event(), list[str]()
+    system = socket.getaddrinfo
+
+    def hangs(host: str | None, *arguments: Any, **options: Any) -> Any:
+        if host != "far.away":
+            return system(host, *arguments, **options)
+        tried.set()
+        if not over.wait(60):
+            waited_out.append(host)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    settings = Settings(
+        database_url="mysql://name:geheim@far.away:3306/x",
+        bus_url="amqp://name:geheim@far.away:5672/",
+        cache_url="redis://:geheim@far.away:6379/0",
+    )
+    try:
+        answers = asyncio.run(ask(settings, asked(settings)))  # with the end of its loop's threads
+        assert tried.is_set()
+        assert waited_out == []
+    finally:
+        over.set()
+    assert len(answers) == 3
+    assert {str(answer).partition(" within")[0] for answer in answers.values()} == {"no address of its host"}
+    assert all(isinstance(answer, UnfitServerError) and answer.away for answer in answers.values())
+
+
+def test_a_host_without_an_address_is_told_of() -> None:
+    settings = Settings(
+        database_url="mysql://name:geheim@nobody.invalid/x", bus_url="amqp://name:geheim@nobody.invalid/"
+    )
+    answers = asyncio.run(ask(settings, asked(settings)))
+    assert len(answers) == 2
+    assert all(str(answer).startswith("its host has no address") for answer in answers.values())
 
 
 def test_a_redis_that_has_let_us_in_may_be_slow() -> None:
