@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+import pytest
 from hypothesis import settings
+from tests.support import servers
 
 settings.register_profile("yuanlian", deadline=None)
 settings.load_profile("yuanlian")
@@ -14,6 +16,11 @@ settings.load_profile("yuanlian")
 def pytest_configure() -> None:
     """A run that is told to end stops what it has started, as after Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
+
+
+@pytest.hookimpl(trylast=True)  # after the fixtures of the session
+def pytest_sessionfinish() -> None:
+    servers.stop_all()
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import tempfile
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,11 +21,21 @@ PATIENCE_S = 10.0
 REQUIRED = os.environ.get("YUANLIAN_REQUIRE_SERVERS") == "1"
 
 
+_running = ExitStack()
+
+
+def stop_all() -> None:
+    """At the end of the session, while there is time: xdist kills a worker that takes long to end. Whatever
+    stops one server, the others are stopped, too."""
+    _running.close()
+
+
+atexit.register(stop_all)  # of a session that has no end
+
+
 @lru_cache(maxsize=1)
 def scratch() -> Path:
-    directory = tempfile.TemporaryDirectory(prefix="yuanlian-servers-")
-    atexit.register(directory.cleanup)
-    return Path(directory.name)
+    return Path(_running.enter_context(tempfile.TemporaryDirectory(prefix="yuanlian-servers-")))
 
 
 def need(server: type[Server]) -> None:
@@ -57,14 +68,14 @@ def redis_cluster() -> RedisCluster:
 def _redis() -> Redis:
     server = Redis(scratch() / "redis")
     server.start()
-    atexit.register(server.stop)
+    _running.callback(server.stop)
     return server
 
 
 @lru_cache(maxsize=1)
 def _redis_cluster() -> RedisCluster:
     cluster = RedisCluster(scratch() / "redis-cluster")
-    atexit.register(cluster.stop)
+    _running.callback(cluster.stop)
     cluster.start()
     return cluster
 
@@ -86,7 +97,7 @@ def own_rabbitmq(directory: Path) -> RabbitMq:
 @lru_cache(maxsize=1)
 def _rabbitmq() -> RabbitMq:
     server = RabbitMq(scratch() / "rabbitmq")
-    atexit.register(server.stop)
+    _running.callback(server.stop)
     server.start()
     return server
 
@@ -101,6 +112,6 @@ def mariadb() -> MariaDb:
 @lru_cache(maxsize=1)
 def _mariadb() -> MariaDb:
     server = MariaDb(scratch() / "mariadb")
-    atexit.register(server.stop)
+    _running.callback(server.stop)
     server.start()
     return server
