@@ -77,9 +77,8 @@ class RedisCluster:
     def start(self) -> None:
         with contextlib.ExitStack() as started:
             for node in self.nodes:
-                node.nodes_file.unlink(
-                    missing_ok=True
-                )  # of an earlier cluster, whose slots went with its keys
+                # Of an earlier cluster, whose slots went with its keys.
+                node.nodes_file.unlink(missing_ok=True)
                 node.start()
                 started.callback(node.stop)
             self._put_together()

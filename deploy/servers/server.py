@@ -169,7 +169,7 @@ class Server(ABC):
             port = int(self._port_file.read_text())
         except (OSError, ValueError):
             return 0
-        return port if _is_free(port) and (_take(port) or port in _given) else 0
+        return port if _is_free(port) and (port in _given or _take(port)) else 0
 
     def _end(self, how: signal.Signals) -> None:
         process, self.process = self.process, None

@@ -18,6 +18,7 @@ OLDEST_VERSION = (7, 0)
 CHANNEL = "yuanlian"
 SLOTS = 16384
 NODES_S = 1.0
+"""For the others of a cluster, however long the first has taken."""
 WORK_S = 60.0
 """For one answer of those that have let us in, unless the caller ends it sooner."""
 
@@ -119,9 +120,8 @@ async def _masters(url: str, timeout_s: float) -> Sequence[str]:
         await client.aclose()
     ranges = {(begin, end): (str_if_bytes(host), port) for begin, end, (host, port, *_), *_ in answer}
     if sum(end - begin + 1 for begin, end in ranges) < SLOTS:
-        raise RedisRefusedError(
-            f"the cluster does not serve all its {SLOTS} slots: redis-cli --cluster check"
-        )
+        reason = f"the cluster does not serve all its {SLOTS} slots: put it together, or mend it"
+        raise RedisRefusedError(reason, away=True)  # the driver takes no command then
     own = urlsplit(url).hostname or ""  # one that does not know its own address leaves it out
     return [_at(url, host or own, port) for host, port in sorted(set(ranges.values()))]
 

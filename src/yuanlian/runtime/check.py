@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from yuanlian.kit.clock import SystemClock
 from yuanlian.runtime import servers
 from yuanlian.runtime.console import console, say, table
-from yuanlian.runtime.host_names import UnknownHostError, host_of, look_up
+from yuanlian.runtime.host_names import UnknownHostError, look_up
 from yuanlian.runtime.settings import (
     PREFIX,
     Settings,
@@ -184,9 +184,7 @@ async def _ask_mail(settings: Settings, options: Collection[str]) -> str:
         url = settings.smtp_url.get_secret_value()
         mailer = SmtpMailer(url, timeout=limit)
         async with asyncio.timeout(limit):
-            host = host_of(url)
-            if host:
-                await look_up(host)
+            await look_up(url)
             await mailer.ping()
     except TimeoutError:
         raise UnfitError(

@@ -14,21 +14,20 @@ class UnknownHostError(Exception):
     may be part of a password."""
 
 
-def host_of(url: str) -> str | None:
-    """None when none is named, or the URL is none: then a driver says what is wrong with it."""
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
-
-
-async def look_up(host: str) -> None:
-    """Returns when the host has an address. Whoever gives up waiting has nobody to wait for at the end: the
-    loop's own threads, and with them the process, last as long as the system's resolver tries.
+async def look_up(url: str) -> None:
+    """Returns when the host of the URL has an address. Whoever gives up waiting has nobody to wait for at the
+    end: the loop's own threads, and with them the process, last as long as the system's resolver tries. Of a
+    URL that names no host, or is none, the driver says what is wrong.
 
     Raises:
         UnknownHostError: it has none.
     """
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return
+    if not host:
+        return
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[OSError | None] = loop.create_future()
 

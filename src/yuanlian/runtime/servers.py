@@ -11,7 +11,7 @@ import structlog
 from yuanlian.kit.clock import SystemClock
 from yuanlian.kit.database.database import DatabaseRefusedError
 from yuanlian.kit.redis_needs import Needs
-from yuanlian.runtime.host_names import UnknownHostError, host_of, look_up
+from yuanlian.runtime.host_names import UnknownHostError, look_up
 from yuanlian.runtime.refusals import Refusal
 from yuanlian.runtime.settings import PREFIX, Settings, origins
 
@@ -123,28 +123,20 @@ async def refuse_unfit(settings: Settings, names: Collection[str] = tuple(_SCHEM
 
 
 async def _in_time(one: Ask, url: str) -> str | UnfitServerError:
-    is_found = is_in = False
+    late = f"no address of its host within {ANSWER_S:g} s: does the name server answer?"
 
     def let_in() -> None:
-        nonlocal is_in
-        is_in = True
+        nonlocal late
+        late = f"it answers, but too slowly: not done within {WORK_S:g} s"
         limit.reschedule(asyncio.get_running_loop().time() + WORK_S)
 
     try:
         async with asyncio.timeout(ANSWER_S) as limit:
-            host = host_of(url)
-            if host:
-                await look_up(host)
-            is_found = True
+            await look_up(url)
+            late = f"no answer within {ANSWER_S:g} s: are host and port right?"
             return await one(let_in)
     except TimeoutError:
-        if is_in:
-            return UnfitServerError(f"it answers, but too slowly: not done within {WORK_S:g} s", away=True)
-        if is_found:
-            return UnfitServerError(f"no answer within {ANSWER_S:g} s: are host and port right?", away=True)
-        return UnfitServerError(
-            f"no address of its host within {ANSWER_S:g} s: does the name server answer?", away=True
-        )
+        return UnfitServerError(late, away=True)
     except UnknownHostError as error:
         return UnfitServerError(str(error), away=True)
     except UnfitServerError as error:

@@ -267,8 +267,7 @@ class LocalQueue:
             except msgspec.DecodeError as error:
                 malformed.buried.append(Buried(self.name, row.sequence, reason(error)))
         if malformed:
-            await self._table.settle(malformed)
-            self.tally.dead += len(malformed.buried)
+            await self._commit(malformed, ())
 
     def _retry_is_due(self) -> bool:
         return self._next_due is not None and self._next_due <= self._clock.now_ms()

@@ -43,7 +43,7 @@ class Relay:
     takes what has gathered, at most once per ``gather`` seconds, and in the same transaction deletes
     what the bus has answered for meanwhile. ``poll``: seconds after which it looks by itself, for
     rows of other processes and for delays that have ended. ``lease``: of several relays on one outbox the
-    one that holds it publishes for all; the others stand by.
+    one that holds it publishes for all; the others stand by. ``buried``: rows given up since the start.
     """
 
     def __init__(
