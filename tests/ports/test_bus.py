@@ -513,6 +513,7 @@ class TestLocalBus(BusSuite):
             await until(lambda: consumer.seen == ids(sent))
             (dead,) = await until_dead(installation, bus, 1)
             assert (dead.message_id, dead.body) == ("msg_x", "{")
+            await until(lambda: bus.tallies()["q"].dead == 1)
             assert await installation.dead_letters(bus).replay([dead.id]) == 0
             await bus.stop()
             assert [letter.id for letter in await until_dead(installation, bus, 1)] == [dead.id]

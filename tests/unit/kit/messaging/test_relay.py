@@ -325,6 +325,25 @@ def test_a_row_stays_until_the_bus_has_answered_and_what_follows_does_not_wait(
     run(scenario)
 
 
+def test_what_comes_after_a_message_that_is_with_the_bus_makes_it_no_younger(
+    database: Database, run: Run
+) -> None:
+    async def scenario() -> None:
+        bus, clock = BusyBus(database), ManualClock(1_000_000)
+        relay = Relay(database, bus, clock, gather=0.001, poll=NEVER)  # looks only for what was added
+        await relay.start()
+        for count, age_ms in enumerate((7000, 1000), 1):
+            message = Message(f"msg_{count}", "t", clock.now_ms() - age_ms, "tenant_a", None)
+            await database.write(lambda session, one=message: outbox.add(session, [one]))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            await until_begun(bus, count)
+        assert relay.behind_s == 7
+        bus.answer.set()
+        await until_behind(relay, 0)
+        await relay.stop()
+
+    run(scenario)
+
+
 def test_a_bus_that_does_not_answer_gets_only_so_many(
     database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
